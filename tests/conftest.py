@@ -1,0 +1,31 @@
+"""What every test starts from: checked signatures, no network, one thread, real assets if any."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "OMP_NUM_THREADS": "1",  # as in a Ray worker: the same sums in the same order
+}
+# Not search_spaces.schema: beartype cannot check pydantic's protocols, and there are no shapes.
+install_import_hook(
+    ["igq", "pipeline", "search_spaces.digits", "search_spaces.train_digits_vit"],
+    "beartype.beartype",
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real weights and images; the test is skipped where there is none."""
+    folder = Path(os.environ.get("IGQ_ASSETS", ROOT.parent / "shared" / "assets"))
+    if not folder.is_dir():
+        pytest.skip("no real weights and images: set IGQ_ASSETS to their folder")
+    return folder

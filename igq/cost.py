@@ -1,0 +1,139 @@
+"""Bit operations (BOPs) of one image, with what grouping adds (Table 1).
+
+A product of N x C activations of b_a bits with C x D weights of b_w bits costs N C D b_w b_a.
+Grouping adds 32-bit operations: the range of each slice, its distance to each group's bounds,
+and, for channels, the floating-point sum of the groups' partial products:
+
+    channels  32 [2 N C + 4 C G + (G - 1) N D]
+    rows      32 [N K + 4 N G]          one row belongs to one group: nothing is summed
+
+q, k and v take their heads' ranges in every image: 32 [2 N C] each, whatever the allocation.
+
+One group everywhere is the plain quantizer, whose bounds are fixed: nothing is added.
+BOPs measure arithmetic, not latency.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from igq.affine import check_bits
+from igq.errors import InvalidArgumentError
+from igq.layers import Layer, Slices, check_num_groups
+
+FLOAT_BITS = 32
+
+
+def product_bops(layer: Layer, weight_bits: int, activation_bits: int) -> int:
+    """BOPs of the layer's matrix product on one image, without grouping."""
+    own = layer.bits or activation_bits
+    other = weight_bits if layer.weighted else activation_bits
+    return layer.tokens * layer.channels * layer.outputs * own * other
+
+
+def grouping_bops(layer: Layer, num_groups: int) -> int:
+    """BOPs that `num_groups` groups add on one image (Table 1).
+
+    >>> fc = Layer("fc", Slices.CHANNELS, tokens=2, channels=3, outputs=5, weighted=True)
+    >>> grouping_bops(fc, 4) == 32 * (2 * 2 * 3 + 4 * 3 * 4 + 3 * 2 * 5)
+    True
+    """
+    n, c, d, g = layer.tokens, layer.channels, layer.outputs, num_groups
+    if g == 1:
+        return 0
+    match layer.slices:
+        case Slices.CHANNELS:
+            return FLOAT_BITS * (2 * n * c + 4 * c * g + (g - 1) * n * d)
+        case Slices.ROWS:
+            return FLOAT_BITS * (n * c + 4 * n * g)
+        case Slices.HEADS | Slices.WHOLE:
+            raise InvalidArgumentError(f"{layer.name} is not grouped, but got {g} groups for it.")
+
+
+def range_bops(layer: Layer) -> int:
+    """BOPs of taking the range of each head of q, k or v, which have no fixed bounds."""
+    if layer.slices is not Slices.HEADS:
+        return 0
+    return FLOAT_BITS * 2 * layer.tokens * layer.channels
+
+
+@dataclass(frozen=True)
+class BopsTable:
+    """BOPs of every layer for every number of groups: the cost of any allocation is a sum.
+
+    `layers` is layer name -> num_groups -> BOPs of one image. Made by `bops`.
+
+    >>> table = BopsTable({"fc1": {1: 8, 2: 9}}, fixed=2, base={"fc1": 8})
+    >>> table.of({"fc1": 2}), table.minimum, table.overhead(11)
+    (11, 10, 0.10000000000000009)
+    """
+
+    layers: Mapping[str, Mapping[int, int]]
+    fixed: int
+    """What every allocation pays: layers that are not grouped."""
+    base: Mapping[str, int]
+    """BOPs of each layer with one group: the product alone."""
+
+    def of(self, allocation: Mapping[str, int]) -> int:
+        """BOPs of one image under `allocation`.
+
+        Raises:
+            InvalidArgumentError: a layer is missing, unknown, or has a number of groups that is
+                not in the table.
+        """
+        if set(allocation) != set(self.layers):
+            odd = sorted(set(allocation) ^ set(self.layers))
+            raise InvalidArgumentError(
+                f"`allocation` must name each of the {len(self.layers)} layers once, "
+                f"but differs in {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}."
+            )
+        return self.fixed + sum(self._cost(name, g) for name, g in allocation.items())
+
+    @property
+    def minimum(self) -> int:
+        """BOPs of the cheapest allocation."""
+        return self.fixed + sum(min(costs.values()) for costs in self.layers.values())
+
+    @property
+    def ungrouped(self) -> int:
+        """BOPs of the model with one group in every layer: what overhead is measured against."""
+        return self.fixed + sum(self.base.values())
+
+    def overhead(self, bops: int) -> float:
+        """The share of `ungrouped` that `bops` lies above it."""
+        return bops / self.ungrouped - 1
+
+    def _cost(self, name: str, num_groups: int) -> int:
+        costs = self.layers[name]
+        if num_groups not in costs:
+            raise InvalidArgumentError(
+                f"`num_groups` must be one of {sorted(costs)}, but got {num_groups} for {name}."
+            )
+        return costs[num_groups]
+
+
+def bops(
+    layers: Iterable[Layer], num_groups: Sequence[int], weight_bits: int, activation_bits: int
+) -> BopsTable:
+    """The cost of every layer for every number of groups, in BOPs of one image.
+
+    Raises:
+        InvalidArgumentError: bits out of range, or no number of groups, or one below 1.
+
+    >>> fc = Layer("fc", Slices.CHANNELS, tokens=2, channels=3, outputs=5, weighted=True)
+    >>> bops([fc], (1, 2), weight_bits=4, activation_bits=4).of({"fc": 1})
+    480
+    """
+    check_bits(weight_bits, "weight_bits")
+    check_bits(activation_bits, "activation_bits")
+    check_num_groups(num_groups)
+    layers = tuple(layers)
+    base = {layer: product_bops(layer, weight_bits, activation_bits) for layer in layers}
+    return BopsTable(
+        layers={
+            layer.name: {g: base[layer] + grouping_bops(layer, g) for g in num_groups}
+            for layer in layers
+            if layer.grouped
+        },
+        fixed=sum(cost + range_bops(layer) for layer, cost in base.items() if not layer.grouped),
+        base={layer.name: cost for layer, cost in base.items() if layer.grouped},
+    )

@@ -1,0 +1,77 @@
+"""What a caller of `igq` may catch, drawn as a tree.
+
+IgqError
++-- InvalidArgumentError     a value breaks a stated rule (also a ValueError)
++-- InfeasibleBudgetError    no allocation is that cheap
++-- UnsupportedModelError    a model whose layers cannot be listed or quantized
++-- WeightsError             weights that do not fit the model, or are not finite
++-- ArtifactError            a file that cannot be read, written or understood
+"""
+
+
+class IgqError(Exception):
+    """The root of every error that is the caller's to mend.
+
+    >>> import igq
+    >>> try:
+    ...     igq.create("no_such_model")
+    ... except igq.IgqError as error:
+    ...     print(type(error).__name__)
+    UnsupportedModelError
+    """
+
+
+class InvalidArgumentError(IgqError, ValueError):
+    """A value breaks a rule; the message names the rule, then the value.
+
+    >>> import igq
+    >>> igq.uniform([], 0)
+    Traceback (most recent call last):
+    igq.errors.InvalidArgumentError: `num_groups` must be at least 1, but got 0.
+    """
+
+
+class InfeasibleBudgetError(IgqError):
+    """No allocation fits the budget; the message names the cheapest one possible.
+
+    >>> import igq
+    >>> table = igq.BopsTable({"fc1": {1: 8, 2: 9}}, fixed=2, base={"fc1": 8})
+    >>> igq.allocate({"fc1": {1: 0.2, 2: 0.1}}, table, budget=9)
+    ... # doctest: +NORMALIZE_WHITESPACE
+    Traceback (most recent call last):
+    igq.errors.InfeasibleBudgetError: `budget` must be at least the cheapest possible
+    allocation's 10 BOPs, but got budget=9.
+    """
+
+
+class UnsupportedModelError(IgqError):
+    """The model is not one that can be quantized; the message says which part and why.
+
+    >>> import igq, torch
+    >>> igq.layers(torch.nn.ReLU())  # doctest: +NORMALIZE_WHITESPACE
+    Traceback (most recent call last):
+    igq.errors.UnsupportedModelError: the model must be a timm VisionTransformer (ViT, DeiT),
+    but got a ReLU.
+    """
+
+
+class WeightsError(IgqError):
+    """The weights do not fit the model, or hold values that are not finite.
+
+    >>> from pathlib import Path
+    >>> import igq
+    >>> igq.create("vit_tiny_patch16_224", weights=Path("none.pth"))
+    ... # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    igq.errors.WeightsError: none.pth could not be read as weights: ...
+    """
+
+
+class ArtifactError(IgqError):
+    """An exported model that cannot be written, or cannot be read back.
+
+    >>> import igq
+    >>> igq.load("nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    igq.errors.ArtifactError: nowhere could not be read as an artifact: FileNotFoundError(...)
+    """

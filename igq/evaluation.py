@@ -1,0 +1,133 @@
+"""How far a quantized model's predictions are from the full-precision model's.
+
+The discrepancy of an image is KL(p || q) in nats, p the full-precision probabilities and q the
+quantized ones (Eq. 9). A score keeps the value of each image, so that two models can be compared
+in pairs on the same images.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from igq.errors import InvalidArgumentError
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What a model reaches on a set of images.
+
+    `kls` are (images,) in nats (Eq. 9), `correct` (images,) whether the label is predicted.
+
+    >>> Score(kls=torch.tensor([0.5, 1.0]), correct=torch.tensor([True, False]))
+    Score(kl=0.7500, top1=0.5000)
+    """
+
+    kls: Float[Tensor, " images"] | None
+    """KL to the full-precision predictions, image by image; None without a reference."""
+    correct: Bool[Tensor, " images"] | None
+    """Whether the label is predicted, image by image; None without labels."""
+
+    @property
+    def kl(self) -> float | None:
+        """Mean KL in nats."""
+        return None if self.kls is None else self.kls.double().mean().item()
+
+    @property
+    def top1(self) -> float | None:
+        """The share of images whose label is predicted, from 0 to 1."""
+        return None if self.correct is None else self.correct.double().mean().item()
+
+    def __repr__(self) -> str:
+        kl = "None" if self.kl is None else f"{self.kl:.4f}"
+        top1 = "None" if self.top1 is None else f"{self.top1:.4f}"
+        return f"Score(kl={kl}, top1={top1})"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean of paired differences and its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+def paired_difference(a: Float[Tensor, " images"], b: Float[Tensor, " images"]) -> Difference:
+    """Mean of a - b over the same images, with the standard error of that mean.
+
+    >>> paired_difference(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0]))
+    Difference(mean=2.0, standard_error=1.0)
+    """
+    d = (a - b).double()
+    spread = d.std().item() if len(d) > 1 else math.nan
+    return Difference(d.mean().item(), spread / math.sqrt(len(d)))
+
+
+@torch.inference_mode()
+def log_probabilities(
+    model: nn.Module,
+    images: Float[Tensor, "images channels height width"],
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int], None] = lambda images: None,
+) -> Float[Tensor, "images classes"]:
+    """The model's log probabilities in nats, on the CPU; `progress` hears of each batch."""
+    device = next(model.parameters()).device
+    outputs = []
+    for batch in images.split(batch_size):
+        outputs.append(model(batch.to(device)).float().log_softmax(-1).cpu())
+        progress(len(batch))
+    return torch.cat(outputs)
+
+
+def divergences(
+    reference: Float[Tensor, "images classes"], quantized: Float[Tensor, "images classes"]
+) -> Float[Tensor, " images"]:
+    """KL(reference || quantized) of each image in nats, from log probabilities (Eq. 9)."""
+    return F.kl_div(quantized, reference, log_target=True, reduction="none").sum(-1)
+
+
+def evaluate(
+    model: nn.Module,
+    images: Float[Tensor, "images channels height width"],
+    reference: nn.Module | Float[Tensor, "images classes"] | None = None,
+    labels: Int[Tensor, " images"] | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int], None] = lambda images: None,
+) -> Score:
+    """Score a model on images: KL to `reference` (a model, or its log probabilities) and top-1.
+
+    Raises:
+        InvalidArgumentError: there are no images, or not one label or reference for each of them.
+
+    >>> import igq, torch
+    >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
+    >>> arguments |= {"embed_dim": 12, "depth": 1, "num_heads": 3}
+    >>> vit = igq.create("vit_tiny_patch16_224", arguments)
+    >>> images = torch.rand(4, 1, 8, 8)
+    >>> igq.evaluate(vit, images, reference=vit, labels=vit(images).argmax(-1))
+    Score(kl=0.0000, top1=1.0000)
+    """
+    if len(images) == 0:
+        raise InvalidArgumentError("evaluation needs at least 1 image, but got 0.")
+    if labels is not None and len(labels) != len(images):
+        raise InvalidArgumentError(
+            f"`labels` must be one for each of the {len(images)} images, but got {len(labels)}."
+        )
+    outputs = log_probabilities(model, images, batch_size, progress)
+    if isinstance(reference, nn.Module):
+        reference = log_probabilities(reference, images, batch_size)
+    if reference is not None and reference.shape != outputs.shape:
+        raise InvalidArgumentError(
+            f"`reference` must have the shape of the predictions, {list(outputs.shape)}, "
+            f"but has {list(reference.shape)}."
+        )
+    return Score(
+        kls=None if reference is None else divergences(reference, outputs),
+        correct=None if labels is None else outputs.argmax(-1) == labels,
+    )

@@ -1,0 +1,200 @@
+"""Instance-aware grouping: in each image every slice picks the group nearest to its range.
+
+A layer has G groups with fixed bounds (l_i, u_i). A slice of one image with range (min, max)
+lies at distance d = (min - l_i)^2 + (max - u_i)^2 from group i (Eq. 4) and is quantized with
+the bounds of the nearest one (Eq. 5). Bounds are fitted once to the ranges of the calibration
+images, by alternating assignment and update (Eq. 6); linear inputs and softmax rows (Eq. 7-8)
+differ only in what a slice is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from igq.affine import affine_parameters, check_bits, fake_quantize
+from igq.errors import InvalidArgumentError
+from igq.layers import Slices, check_num_groups, slice_ranges
+
+MAX_STEPS = 50
+"""Steps of assignment and update; it stops at the first one that moves no slice."""
+CELLS = 512
+"""Ranges are fitted after rounding to this many levels (docs/decisions.md has the comparison)."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupQuantizer:
+    """Fitted quantizers of one layer: the bounds of each group. Made by `fit_groups`.
+
+    `lower` and `upper` are (groups,). Calling it fake-quantizes a tensor, each slice of each image
+    with the bounds nearest to its own range (Eq. 5).
+
+    >>> bounds = torch.tensor([-1.0, -9.0]), torch.tensor([1.0, 9.0])
+    >>> quantizer = GroupQuantizer(*bounds, bits=2, slices=Slices.CHANNELS)
+    >>> x = torch.tensor([[[-1.0, -8.0], [0.6, 8.0]]])  # 1 image, 2 tokens, 2 channels
+    >>> quantizer.assign(x).tolist()
+    [[[0, 1]]]
+    >>> quantizer(x)[0, 1].tolist()
+    [0.6666666865348816, 6.0]
+    """
+
+    lower: Float[Tensor, " groups"]
+    upper: Float[Tensor, " groups"]
+    bits: int
+    slices: Slices
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups a slice chooses from."""
+        return len(self.lower)
+
+    def assign(self, x: Float[Tensor, "images ..."]) -> Int[Tensor, "images ..."]:
+        """The group of each slice in each image; reduced axes have length 1 (Eq. 5)."""
+        return assign(slice_ranges(x, self.slices), self.lower, self.upper)
+
+    def __call__(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
+        """Fake-quantize `x`, each slice with the bounds of its own group (Eq. 5)."""
+        scale, zero_point = affine_parameters(self.lower, self.upper, self.bits)
+        return quantize_slices(x, self.lower, self.upper, scale, zero_point, self.bits, self.slices)
+
+
+@dataclass(frozen=True)
+class SliceQuantizer:
+    """One quantizer for each slice, its bounds the slice's own range: the limit of many groups."""
+
+    bits: int
+    slices: Slices
+
+    def __call__(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
+        """Fake-quantize `x`, each slice with its own minimum and maximum as bounds."""
+        lower, upper = slice_ranges(x, self.slices).unbind(-1)
+        return fake_quantize(x, *affine_parameters(lower, upper, self.bits), self.bits)
+
+
+Quantizer = GroupQuantizer | SliceQuantizer
+"""What an activation can be quantized with."""
+
+
+def assign(
+    ranges: Float[Tensor, "*slices 2"],
+    lower: Float[Tensor, " groups"],
+    upper: Float[Tensor, " groups"],
+) -> Int[Tensor, "*slices"]:
+    """The group nearest to each range (Eq. 4 and 5).
+
+    >>> bounds = torch.tensor([0.0, 0.0]), torch.tensor([1.0, 9.0])
+    >>> assign(torch.tensor([[0.1, 2.0], [0.0, 7.0]]), *bounds).tolist()
+    [0, 1]
+    """
+    distance = (ranges[..., :1] - lower).square() + (ranges[..., 1:] - upper).square()
+    return distance.argmin(-1)
+
+
+def quantize_slices(
+    x: Float[Tensor, "images ..."],
+    lower: Float[Tensor, " groups"],
+    upper: Float[Tensor, " groups"],
+    scale: Float[Tensor, " groups"],
+    zero_point: Float[Tensor, " groups"],
+    bits: int,
+    slices: Slices,
+) -> Float[Tensor, "images ..."]:
+    """Fake-quantize each slice with the scale and zero point of the group it picks."""
+    if len(lower) == 1:
+        return fake_quantize(x, scale, zero_point, bits)
+    group = assign(slice_ranges(x, slices), lower, upper)
+    return fake_quantize(x, scale[group], zero_point[group], bits)
+
+
+def fit_groups(
+    ranges: Float[Tensor, "images slices 2"],
+    num_groups: Sequence[int],
+    bits: int,
+    slices: Slices,
+) -> dict[int, GroupQuantizer]:
+    """Fit the bounds for every number of groups to (min, max) ranges of calibration images.
+
+    One group is the plain layer-wise quantizer, with the global minimum and maximum as bounds;
+    more groups take the mean of their members' ranges, which minimises Eq. 4.
+
+    Raises:
+        InvalidArgumentError: `bits` or `num_groups` out of range, or a range is not finite.
+
+    >>> ranges = torch.tensor([[[0.0, 1.0], [0.0, 1.2], [-8.0, 8.0]]])
+    >>> fit_groups(ranges, [2], bits=4, slices=Slices.CHANNELS)[2].upper.tolist()
+    [8.0, 1.100000023841858]
+    """
+    check_bits(bits)
+    check_num_groups(num_groups)
+    if ranges.numel() == 0:
+        raise InvalidArgumentError("`ranges` must hold at least 1 range, but hold 0.")
+    if not ranges.isfinite().all():
+        raise InvalidArgumentError("`ranges` must be finite, but hold NaN or infinity.")
+    points = ranges.reshape(-1, 2).double()
+    cells, weights = _condense(points)
+    starts = _spread_out(cells, weights, max(num_groups))
+
+    def fitted(g: int) -> GroupQuantizer:
+        bounds = _envelope(points) if g == 1 else _alternate(cells, weights, starts[:g])
+        lower, upper = bounds.to(ranges.dtype).unbind(-1)
+        return GroupQuantizer(lower.contiguous(), upper.contiguous(), bits, slices)
+
+    return {g: fitted(g) for g in num_groups}
+
+
+def _envelope(points: Float[Tensor, "points 2"]) -> Float[Tensor, "1 2"]:
+    return torch.stack((points[:, 0].min(), points[:, 1].max()))[None]
+
+
+def _condense(
+    points: Float[Tensor, "points 2"],
+) -> tuple[Float[Tensor, "cells 2"], Float[Tensor, "cells 1"]]:
+    """Ranges that lie within 1 / CELLS of each other as one, at their mean: fitting is linear."""
+    low = points.amin(0)
+    width = (points.amax(0) - low).max().clamp(min=torch.finfo(points.dtype).tiny)
+    column, row = ((points - low) / width * (CELLS - 1)).round().long().unbind(-1)
+    cell, counts = torch.unique(column * CELLS + row, return_inverse=True, return_counts=True)[1:]
+    weights = counts[:, None].to(points)
+    return points.new_zeros(len(counts), 2).index_add_(0, cell, points) / weights, weights
+
+
+def _spread_out(
+    points: Float[Tensor, "points 2"], weights: Float[Tensor, "points 1"], count: int
+) -> Float[Tensor, "count 2"]:
+    """Starting bounds, drawn far from each other (k-means++ with a fixed seed; our choice).
+
+    The first g of them are the start for g groups, so that one draw serves every candidate.
+    """
+    generator = torch.Generator(points.device).manual_seed(0)
+    chosen = [points[(points - points.mean(0)).square().sum(-1).argmax()]]
+    distance = (points - chosen[0]).square().sum(-1)
+    for _ in range(count - 1):
+        odds = distance * weights[:, 0]
+        if odds.sum() <= 0:  # fewer different ranges than groups: the rest stay unused
+            chosen.append(chosen[-1])
+            continue
+        chosen.append(points[torch.multinomial(odds, 1, generator=generator)[0]])
+        distance = distance.minimum((points - chosen[-1]).square().sum(-1))
+    return torch.stack(chosen)
+
+
+def _alternate(
+    points: Float[Tensor, "points 2"],
+    weights: Float[Tensor, "points 1"],
+    bounds: Float[Tensor, "groups 2"],
+) -> Float[Tensor, "groups 2"]:
+    """Assign each range to its nearest bounds, move bounds to their members' mean (Eq. 6)."""
+    weighted = torch.cat((points * weights, weights), dim=-1)
+    previous: Tensor | None = None
+    for _ in range(MAX_STEPS):
+        # |p - b|^2 without |p|^2, which no assignment depends on
+        distance = bounds.square().sum(-1, keepdim=True) - 2 * bounds @ points.T
+        members = distance.argmin(0)
+        if previous is not None and torch.equal(members, previous):
+            break
+        sums = bounds.new_zeros(len(bounds), 3).index_add_(0, members, weighted)
+        bounds = torch.where(sums[:, 2:] > 0, sums[:, :2] / sums[:, 2:].clamp(min=1), bounds)
+        previous = members
+    return bounds

@@ -1,0 +1,149 @@
+"""Modules that take the place of a model's own, with a slot where each activation passes.
+
+A slot is any module from tensor to tensor: `Observer` writes ranges down, `FakeQuantize` and
+`FakeQuantizeSlices` quantize, `nn.Identity` does nothing. The fitted quantizers are held as
+buffers, so that they follow the model from device to device.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from igq.affine import QuantizedTensor, affine_parameters
+from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, quantize_slices
+from igq.layers import Layer, Slices, slice_ranges
+
+Slot = Callable[[Layer], nn.Module]
+"""Makes the module that a layer's activation passes through."""
+
+
+class FakeQuantize(nn.Module):
+    """A fitted quantizer as a module."""
+
+    lower: Tensor
+    upper: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, quantizer: GroupQuantizer) -> None:
+        super().__init__()
+        self.bits = quantizer.bits
+        self.slices = quantizer.slices
+        scale, zero_point = affine_parameters(quantizer.lower, quantizer.upper, quantizer.bits)
+        self.register_buffer("lower", quantizer.lower)
+        self.register_buffer("upper", quantizer.upper)
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", zero_point)
+
+    @property
+    def quantizer(self) -> GroupQuantizer:
+        """The fitted quantizer, as a value."""
+        return GroupQuantizer(self.lower, self.upper, self.bits, self.slices)
+
+    def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
+        """Quantize and dequantize each slice with the group that it picks in its image."""
+        return quantize_slices(
+            x, self.lower, self.upper, self.scale, self.zero_point, self.bits, self.slices
+        )
+
+    def extra_repr(self) -> str:
+        return f"num_groups={len(self.lower)}, bits={self.bits}, slices={self.slices.value}"
+
+
+class FakeQuantizeSlices(nn.Module):
+    """One quantizer for each slice as a module; nothing is fitted."""
+
+    def __init__(self, quantizer: SliceQuantizer) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+
+    def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
+        """Quantize and dequantize each slice with its own range."""
+        return self.quantizer(x)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.quantizer.bits}, slices={self.quantizer.slices.value}"
+
+
+def slot_of(quantizer: Quantizer) -> FakeQuantize | FakeQuantizeSlices:
+    """The module that quantizes so."""
+    if isinstance(quantizer, GroupQuantizer):
+        return FakeQuantize(quantizer)
+    return FakeQuantizeSlices(quantizer)
+
+
+class Observer(nn.Module):
+    """Passes an activation on unchanged and keeps the range of each slice in each image."""
+
+    def __init__(self, slices: Slices) -> None:
+        super().__init__()
+        self.slices = slices
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
+        """Note the ranges of `x` and return it."""
+        self.seen.append(slice_ranges(x.detach(), self.slices).reshape(len(x), -1, 2))
+        return x
+
+    def ranges(self) -> Float[Tensor, "images slices 2"]:
+        """All ranges seen so far."""
+        return torch.cat(self.seen)
+
+
+class _Product(nn.Module):
+    """A product of an activation that passes a slot with a weight, quantized or not."""
+
+    def __init__(
+        self, source: nn.Linear | nn.Conv2d, activation: nn.Module, weight: QuantizedTensor | None
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.quantized_weight = weight
+        self.weight: nn.Parameter | Tensor
+        if weight is None:
+            self.weight = source.weight
+        else:
+            self.register_buffer("weight", weight.dequantize().to(source.weight))
+        self.bias = source.bias
+
+
+class Linear(_Product):
+    """A linear layer whose input passes a slot."""
+
+    def __init__(
+        self, source: nn.Linear, activation: nn.Module, weight: QuantizedTensor | None
+    ) -> None:
+        super().__init__(source, activation, weight)
+        self.in_features, self.out_features = source.in_features, source.out_features
+
+    def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
+        """The product of the slot's output with the weight."""
+        return F.linear(self.activation(x), self.weight, self.bias)
+
+
+class Conv2d(_Product):
+    """A convolution whose input passes a slot."""
+
+    def __init__(
+        self, source: nn.Conv2d, activation: nn.Module, weight: QuantizedTensor | None
+    ) -> None:
+        super().__init__(source, activation, weight)
+        self.in_channels, self.out_channels = source.in_channels, source.out_channels
+        self.kernel_size = source.kernel_size
+        self.stride, self.padding = source.stride, source.padding
+        self.dilation, self.groups = source.dilation, source.groups
+
+    def forward(self, x: Float[Tensor, "images inputs h w"]) -> Float[Tensor, "images outputs i j"]:
+        """The convolution of the slot's output with the weight."""
+        return F.conv2d(
+            self.activation(x),
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+        )

@@ -1,0 +1,70 @@
+"""The harm table: how far the predictions move when one layer alone is quantized (Eq. 9)."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from igq.candidates import Candidates
+from igq.errors import InvalidArgumentError
+from igq.evaluation import BATCH_SIZE, divergences
+from igq.vit import assemble, set_quantizers, stage_of, stages
+
+
+@torch.inference_mode()
+def sensitivity(
+    model: nn.Module,
+    candidates: Candidates,
+    images: Float[Tensor, "images channels height width"],
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, dict[int, float]]:
+    """KL in nats when a layer has g groups and all else is in full precision (Eq. 9).
+
+    What comes before the layer is computed once for each batch of images: a layer of block k
+    costs the blocks from k on. The memory for it is one activation per block and batch.
+
+    Raises:
+        InvalidArgumentError: there are no images.
+        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+
+    >>> import igq, torch
+    >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
+    >>> arguments |= {"embed_dim": 12, "depth": 1, "num_heads": 3}
+    >>> vit = igq.create("vit_tiny_patch16_224", arguments)
+    >>> images = torch.rand(4, 1, 8, 8)
+    >>> candidates = igq.fit(igq.observe(vit, images), num_groups=(2, 4), bits=8)
+    >>> harm = igq.sensitivity(vit, candidates, images)
+    >>> harm["blocks.0.mlp.fc1"].keys()
+    dict_keys([2, 4])
+    """
+    if len(images) == 0:
+        raise InvalidArgumentError("sensitivity needs at least 1 image, but got 0.")
+    grouped = [layer for layer in candidates.layers if layer.grouped]
+    table = {layer.name: dict.fromkeys(candidates.num_groups, 0.0) for layer in grouped}
+    steps = len(grouped) * len(candidates.num_groups) * -(-len(images) // batch_size)
+    done = 0
+    plain = stages(assemble(model, {}, {}))
+    harmed = assemble(model, {}, {})
+    device = next(model.parameters()).device
+    for batch in images.split(batch_size):
+        inputs = [batch.to(device)]
+        for stage in plain:
+            inputs.append(stage(inputs[-1]))
+        reference = inputs.pop().float().log_softmax(-1)
+        for layer in grouped:
+            first = stage_of(layer)
+            for g, quantizer in candidates.quantizers[layer.name].items():
+                set_quantizers(harmed, {layer.name: quantizer})
+                outputs = _run(stages(harmed)[first:], inputs[first]).float().log_softmax(-1)
+                table[layer.name][g] += divergences(reference, outputs).sum().item() / len(images)
+                done += 1
+                progress(done / steps)
+    return table
+
+
+def _run(steps: list[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    for step in steps:
+        x = step(x)
+    return x

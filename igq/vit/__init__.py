@@ -1,0 +1,39 @@
+"""timm's vision transformers: the only part of igq that knows how they are built."""
+
+from igq.vit.checkpoints import (
+    Architecture,
+    architecture,
+    create,
+    create_pretrained,
+    load_weights,
+    remake,
+)
+from igq.vit.structure import layers, stage_of, stages
+from igq.vit.swap import (
+    assemble,
+    quantize,
+    quantize_weights,
+    quantized_weights,
+    quantizers,
+    set_quantizers,
+    with_slots,
+)
+
+__all__ = [
+    "Architecture",
+    "architecture",
+    "assemble",
+    "create",
+    "create_pretrained",
+    "layers",
+    "load_weights",
+    "quantize",
+    "quantize_weights",
+    "quantized_weights",
+    "quantizers",
+    "remake",
+    "set_quantizers",
+    "stage_of",
+    "stages",
+    "with_slots",
+]

@@ -1,0 +1,151 @@
+"""Copies of a model whose activations pass slots and whose weights are quantized."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from igq.affine import QuantizedTensor
+from igq.errors import InvalidArgumentError, UnsupportedModelError
+from igq.grouping import Quantizer
+from igq.modules import Conv2d, FakeQuantize, FakeQuantizeSlices, Linear, Slot, slot_of
+from igq.vit.attention import OPERANDS, Attention
+from igq.vit.structure import layers, supported
+from igq.weights import quantize_weight
+
+
+def quantize_weights(model: nn.Module, bits: int) -> dict[str, QuantizedTensor]:
+    """The weights of every linear and convolution layer, quantized; layer name -> codes.
+
+    Raises:
+        InvalidArgumentError: `bits` out of range.
+        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+        WeightsError: a weight holds NaN or infinity.
+    """
+    source = _full_precision(model)
+    return {
+        layer.name: quantize_weight(source.get_parameter(f"{layer.name}.weight"), bits)
+        for layer in layers(source)
+        if layer.weighted
+    }
+
+
+def quantize(model: nn.Module, quantizers: Mapping[str, Quantizer], weight_bits: int) -> nn.Module:
+    """A copy of the model with quantized weights and activations; the original is untouched.
+
+    Layers that `quantizers` does not name keep their activation in floating point.
+
+    Raises:
+        InvalidArgumentError: `weight_bits` out of range, or an unknown layer.
+        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+        WeightsError: a weight holds NaN or infinity.
+
+    >>> import igq, torch
+    >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
+    >>> arguments |= {"embed_dim": 12, "depth": 1, "num_heads": 3}
+    >>> vit = igq.create("vit_tiny_patch16_224", arguments)
+    >>> images = torch.rand(4, 1, 8, 8)
+    >>> candidates = igq.fit(igq.observe(vit, images), num_groups=(2, 4), bits=8)
+    >>> chosen = candidates.select(igq.uniform(igq.layers(vit), 4))
+    >>> quantized = igq.quantize(vit, chosen, weight_bits=8)
+    >>> quantized(images).shape
+    torch.Size([4, 10])
+    """
+    return assemble(copy.deepcopy(model), quantizers, quantize_weights(model, weight_bits))
+
+
+def assemble(
+    model: nn.Module,
+    quantizers: Mapping[str, Quantizer],
+    weights: Mapping[str, QuantizedTensor],
+) -> nn.Module:
+    """The model with these activation quantizers and weights; shares its other parameters.
+
+    Raises:
+        InvalidArgumentError: `quantizers` names a layer that the model does not have.
+        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+    """
+    assembled = with_slots(model, lambda layer: nn.Identity(), weights)
+    set_quantizers(assembled, quantizers)
+    return assembled
+
+
+def set_quantizers(model: nn.Module, quantizers: Mapping[str, Quantizer]) -> None:
+    """Put these quantizers, and no others, into a model made by `assemble`, in place.
+
+    Raises:
+        InvalidArgumentError: `quantizers` names a layer that the model does not have.
+    """
+    slots = dict(_slots(model))
+    unknown = sorted(set(quantizers) - set(slots))
+    if unknown:
+        raise InvalidArgumentError(
+            f"a quantizer must name a layer of the model, but got {unknown[0]}."
+        )
+    device = next(model.parameters()).device
+    for name, path in slots.items():
+        quantizer = quantizers.get(name)
+        slot = nn.Identity() if quantizer is None else slot_of(quantizer).to(device)
+        model.set_submodule(path, slot)
+
+
+def quantizers(model: nn.Module) -> dict[str, Quantizer]:
+    """The activation quantizers of a quantized model: layer name -> fitted quantizer."""
+    found = ((name, model.get_submodule(path)) for name, path in _slots(model))
+    quantizing = (FakeQuantize, FakeQuantizeSlices)
+    return {name: slot.quantizer for name, slot in found if isinstance(slot, quantizing)}
+
+
+def quantized_weights(model: nn.Module) -> dict[str, QuantizedTensor]:
+    """The quantized weights of a quantized model: layer name -> codes."""
+    products = ((n, m) for n, m in model.named_modules() if isinstance(m, (Linear, Conv2d)))
+    return {n: m.quantized_weight for n, m in products if m.quantized_weight is not None}
+
+
+def with_slots(
+    model: nn.Module, slot: Slot, weights: Mapping[str, QuantizedTensor] | None = None
+) -> nn.Module:
+    """A copy in which each layer's activation passes the module that `slot` makes for it.
+
+    Parameters are shared with `model`; weights named in `weights` are replaced by them.
+
+    Raises:
+        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+    """
+    source = _full_precision(model)
+    listed = layers(source)
+    weights = weights or {}
+    shared = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
+    swapped = copy.deepcopy(source, shared).eval()
+    for layer in listed:
+        if layer.weighted:
+            module: Any = source.get_submodule(layer.name)
+            product = Conv2d if isinstance(module, nn.Conv2d) else Linear
+            made = product(module, slot(layer), weights.get(layer.name))
+            swapped.set_submodule(layer.name, made)
+    block: Any
+    for block in swapped.blocks:
+        block.attn = Attention(block.attn, block.attn.qkv, block.attn.proj)
+    for layer in listed:
+        if not layer.weighted:
+            swapped.set_submodule(layer.name, slot(layer))
+    return swapped
+
+
+def _full_precision(model: nn.Module) -> VisionTransformer:
+    if any(_slots(model)):
+        raise UnsupportedModelError(
+            "the model must be in full precision, but is quantized already."
+        )
+    return supported(model)
+
+
+def _slots(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Layer name and path of its slot, in a model made by `with_slots`."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, (Linear, Conv2d)):
+            yield name, f"{name}.activation"
+        elif isinstance(module, Attention):
+            yield from ((f"{name}.{slot}", f"{name}.{slot}") for slot in OPERANDS)

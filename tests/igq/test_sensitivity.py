@@ -1,0 +1,97 @@
+"""The harm table: how far predictions move when one layer alone is quantized (Eq. 9)."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import igq
+from igq import Candidates, InvalidArgumentError
+from igq.evaluation import evaluate
+from igq.vit import assemble
+
+
+@pytest.fixture(scope="module")
+def table(vit: nn.Module, candidates: Candidates, images: Tensor) -> dict[str, dict[int, float]]:
+    return igq.sensitivity(vit, candidates, images)
+
+
+def test_it_has_every_grouped_layer_and_number_of_groups(
+    vit: nn.Module, table: dict[str, dict[int, float]]
+) -> None:
+    assert list(table) == [layer.name for layer in igq.grouped(igq.layers(vit))]
+    assert all(list(harms) == [1, 2, 4] for harms in table.values())
+
+
+@pytest.mark.parametrize("name", ["blocks.0.attn.qkv", "blocks.1.attn.softmax", "blocks.1.mlp.fc2"])
+def test_a_harm_is_the_kl_of_the_model_in_which_that_layer_alone_is_quantized(
+    vit: nn.Module,
+    candidates: Candidates,
+    images: Tensor,
+    table: dict[str, dict[int, float]],
+    name: str,
+) -> None:
+    for g, harm in table[name].items():
+        alone = assemble(vit, {name: candidates.quantizers[name][g]}, {})
+        expected = evaluate(alone, images, reference=vit).kl
+        assert expected > 0
+        assert harm == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_batch_size_does_not_matter(
+    vit: nn.Module,
+    candidates: Candidates,
+    images: Tensor,
+    table: dict[str, dict[int, float]],
+    batch_size: int,
+) -> None:
+    again = igq.sensitivity(vit, candidates, images, batch_size=batch_size)
+    for name, harms in table.items():
+        assert again[name] == pytest.approx(harms, rel=1e-2, abs=1e-5)
+
+
+def test_more_bits_harm_less(vit: nn.Module, images: Tensor, ranges: igq.Ranges) -> None:
+    totals = []
+    for bits in (8, 4, 2):
+        harm = igq.sensitivity(vit, igq.fit(ranges, (1,), bits), images)
+        totals.append(sum(harms[1] for harms in harm.values()))
+    assert totals == sorted(totals)
+
+
+def test_progress_is_told_up_to_1(vit: nn.Module, candidates: Candidates, images: Tensor) -> None:
+    told: list[float] = []
+    igq.sensitivity(vit, candidates, images, batch_size=4, progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert len(told) == 2 * 10 * 3  # batches, layers, numbers of groups
+
+
+def test_harms_of_a_bf16_model_are_computed_in_fp32(
+    make_vit: Callable[..., nn.Module], images: Tensor
+) -> None:
+    vit, images = make_vit().bfloat16(), images.bfloat16()
+    candidates = igq.fit(igq.observe(vit, images), (1,), bits=4)
+    harm = igq.sensitivity(vit, candidates, images)
+    name = "blocks.1.mlp.fc2"
+    alone = assemble(vit, {name: candidates.quantizers[name][1]}, {})
+    assert harm[name][1] == pytest.approx(evaluate(alone, images, reference=vit).kl, rel=1e-4)
+
+
+def test_the_table_is_the_same_on_a_gpu(
+    make_vit: Callable[..., nn.Module],
+    candidates: Candidates,
+    images: Tensor,
+    table: dict[str, dict[int, float]],
+    device: torch.device,
+) -> None:
+    there = igq.sensitivity(make_vit().to(device), candidates, images)
+    for name, harms in table.items():
+        assert there[name] == pytest.approx(harms, rel=0.05, abs=1e-3)
+
+
+def test_no_images_are_refused(vit: nn.Module, candidates: Candidates) -> None:
+    message = r"^sensitivity needs at least 1 image, but got 0\.$"
+    with pytest.raises(InvalidArgumentError, match=message):
+        igq.sensitivity(vit, candidates, torch.zeros(0, 1, 8, 8))

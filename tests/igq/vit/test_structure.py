@@ -1,0 +1,194 @@
+"""Which layers a model has, and its forward pass in steps."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from timm.layers import Attention, SwiGLU
+from torch import Tensor, nn
+
+import igq
+from igq import Layer, Slices, UnsupportedModelError
+from igq.vit import assemble, stage_of, stages
+
+Make = Callable[..., nn.Module]
+
+
+class TestLayers:
+    def test_a_block_s_layers_are_in_the_order_of_the_forward_pass(self, vit: nn.Module) -> None:
+        first, *blocks, last = (layer.name for layer in igq.layers(vit))
+        assert (first, last) == ("patch_embed.proj", "head")
+        attention = [f"attn.{part}" for part in ("qkv", "q", "k", "softmax", "v", "proj")]
+        parts = [*attention, "mlp.fc1", "mlp.fc2"]
+        assert blocks == [f"blocks.{i}.{part}" for i in range(2) for part in parts]
+
+    def test_every_product_and_softmax_is_listed_exactly_once(self, variant: nn.Module) -> None:
+        listed = Counter(layer.name for layer in igq.layers(variant))
+        products = [n for n, m in variant.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+        attentions = [n for n, m in variant.named_modules() if isinstance(m, Attention)]
+        operands = [f"{n}.{operand}" for n in attentions for operand in ("q", "k", "softmax", "v")]
+        assert listed == Counter(products + operands)
+
+    def test_linear_inputs_and_softmax_maps_are_grouped_and_nothing_else(
+        self, vit: nn.Module
+    ) -> None:
+        names = [layer.name for layer in igq.grouped(igq.layers(vit))]
+        ends = ("attn.qkv", "attn.softmax", "attn.proj", "mlp.fc1", "mlp.fc2")
+        assert names == [f"blocks.{i}.{end}" for i in range(2) for end in ends]
+
+    def test_shapes_are_those_of_the_products(self, vit: nn.Module) -> None:
+        # 8 x 8 images in patches of 2 x 2: 16 tokens and the class token, 3 heads of width 4.
+        listed = {layer.name.removeprefix("blocks.0."): layer for layer in igq.layers(vit)}
+        channels, rows = Slices.CHANNELS, Slices.ROWS
+        heads, whole = Slices.HEADS, Slices.WHOLE
+
+        def expect(name: str, slices: Slices, *shape: int, weighted: bool) -> None:
+            layer = listed[name]
+            assert (layer.slices, layer.weighted) == (slices, weighted)
+            assert (layer.tokens, layer.channels, layer.outputs) == shape
+
+        expect("patch_embed.proj", whole, 16, 4, 12, weighted=True)
+        expect("attn.qkv", channels, 17, 12, 36, weighted=True)
+        expect("attn.q", heads, 51, 4, 17, weighted=False)
+        expect("attn.k", heads, 51, 4, 0, weighted=False)
+        expect("attn.softmax", rows, 51, 17, 4, weighted=False)
+        expect("attn.v", heads, 51, 4, 0, weighted=False)
+        expect("attn.proj", channels, 17, 12, 12, weighted=True)
+        expect("mlp.fc1", channels, 17, 12, 48, weighted=True)
+        expect("mlp.fc2", channels, 17, 48, 12, weighted=True)
+        expect("head", whole, 1, 12, 10, weighted=True)
+
+    def test_only_the_patch_embedding_has_bits_of_its_own(self, vit: nn.Module) -> None:
+        bits = {layer.name: layer.bits for layer in igq.layers(vit) if layer.bits is not None}
+        assert bits == {"patch_embed.proj": 8}
+
+    def test_the_number_of_slices_is_what_observing_finds(
+        self, vit: nn.Module, ranges: igq.Ranges
+    ) -> None:
+        for layer in igq.layers(vit):
+            assert ranges[layer.name].shape == (6, layer.num_slices, 2)
+
+    def test_a_quantized_model_has_the_same_layers(
+        self, vit: nn.Module, quantized: nn.Module
+    ) -> None:
+        assert igq.layers(quantized) == igq.layers(vit)
+
+    def test_deit_tiny_has_48_linear_inputs_and_12_softmax_maps(self) -> None:
+        with torch.device("meta"):
+            deit = timm.create_model("deit_tiny_patch16_224")
+        kinds = Counter(layer.slices for layer in igq.layers(deit))
+        assert kinds[Slices.CHANNELS] == 48
+        assert kinds[Slices.ROWS] == 12
+
+
+class TestUnsupported:
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("swin_tiny_patch4_window7_224", "SwinTransformer"),
+            ("resnet18", "ResNet"),
+            ("deit_tiny_distilled_patch16_224", "VisionTransformerDistilled"),
+            ("eva02_tiny_patch14_224", "Eva"),
+        ],
+    )
+    def test_models_that_are_not_plain_vits(self, name: str, kind: str) -> None:
+        with torch.device("meta"):
+            model = timm.create_model(name)
+        with pytest.raises(UnsupportedModelError) as raised:
+            igq.layers(model)
+        assert str(raised.value) == (
+            f"the model must be a timm VisionTransformer (ViT, DeiT), but got a {kind}."
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"num_classes": 0}, "head must be a Linear, but is a Identity."),
+            (
+                {"global_pool": "map"},
+                "attn_pool must be a NoneType, but is a AttentionPoolLatent.",
+            ),
+            (
+                {"scale_attn_norm": True},
+                "blocks.0.attn.norm must be a Identity, but is a LayerNorm.",
+            ),
+            ({"mlp_layer": SwiGLU}, "blocks.0.mlp must be a Mlp, but is a SwiGLU."),
+            ({"scale_mlp_norm": True}, "blocks.0.mlp.norm must be a Identity, but is a LayerNorm."),
+        ],
+        ids=["no-head", "attention-pool", "norm-in-attention", "swiglu", "norm-in-mlp"],
+    )
+    def test_parts_that_would_be_missed_are_named(
+        self, make_vit: Make, arguments: dict[str, object], message: str
+    ) -> None:
+        with pytest.raises(UnsupportedModelError) as raised:
+            igq.layers(make_vit(**arguments))
+        assert str(raised.value) == message
+
+    def test_a_gate_in_an_attention_is_named(self, make_vit: Make) -> None:
+        model = make_vit()
+        model.blocks[1].attn = Attention(12, num_heads=3, gated=True)
+        message = r"^blocks\.1\.attn\.gate must be a NoneType, but is a Linear\.$"
+        with pytest.raises(UnsupportedModelError, match=message):
+            igq.layers(model)
+
+    def test_parallel_blocks_are_named(self) -> None:
+        with torch.device("meta"):
+            model = timm.create_model("vit_small_patch16_36x1_224")
+            parallel = timm.create_model("vit_small_patch16_18x2_224")
+        assert igq.layers(model)
+        with pytest.raises(UnsupportedModelError, match=r"^blocks\.0 must be a Block, but is a"):
+            igq.layers(parallel)
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda vit, images: igq.observe(vit, images),
+            lambda vit, images: igq.quantize(vit, {}, weight_bits=4),
+            lambda vit, images: igq.layers(vit),
+        ],
+        ids=["observe", "quantize", "layers"],
+    )
+    def test_every_door_refuses_them(
+        self, images: Tensor, act: Callable[[nn.Module, Tensor], object]
+    ) -> None:
+        with pytest.raises(UnsupportedModelError, match="but got a Sequential"):
+            act(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), images)
+
+
+class TestStages:
+    def test_one_after_the_other_they_are_the_forward_pass(
+        self, variant: nn.Module, its_images: Tensor
+    ) -> None:
+        x = its_images
+        for stage in stages(variant):
+            x = stage(x)
+        assert torch.equal(x, variant(its_images))
+
+    def test_so_are_those_of_a_quantized_model(self, quantized: nn.Module, images: Tensor) -> None:
+        x = images
+        for stage in stages(quantized):
+            x = stage(x)
+        assert torch.equal(x, quantized(images))
+
+    def test_a_layer_is_part_of_the_stage_that_it_names(
+        self, vit: nn.Module, images: Tensor, candidates: igq.Candidates
+    ) -> None:
+        for layer in igq.layers(vit):
+            quantizer = candidates.quantizers[layer.name][1]
+            harmed = stages(assemble(vit, {layer.name: quantizer}, {}))
+            plain = stages(assemble(vit, {}, {}))
+            x = images
+            for place, (one, other) in enumerate(zip(harmed, plain, strict=True)):
+                differs = not torch.equal(one(x), other(x))
+                assert differs == (place == range(len(plain))[stage_of(layer)]), layer.name
+                x = other(x)
+
+    @pytest.mark.parametrize(
+        ("name", "place"),
+        [("patch_embed.proj", 0), ("blocks.0.attn.q", 1), ("blocks.11.mlp.fc2", 12), ("head", -1)],
+    )
+    def test_the_place_of_a_stage_is_read_off_the_name(self, name: str, place: int) -> None:
+        layer = Layer(name, Slices.CHANNELS, tokens=1, channels=1, outputs=1, weighted=True)
+        assert stage_of(layer) == place

@@ -1,0 +1,67 @@
+"""What may be searched: one YAML file per space, bundled or a user's own.
+
+`load` takes either, and nothing else in the project asks which of the two it was.
+"""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from search_spaces.schema import (
+    BopsBudget,
+    Budget,
+    ModelSpec,
+    OverheadBudget,
+    SearchSpace,
+    SearchSpaceError,
+    UniformBudget,
+    read,
+)
+
+__all__ = [
+    "BopsBudget",
+    "Budget",
+    "ModelSpec",
+    "OverheadBudget",
+    "SearchSpace",
+    "SearchSpaceError",
+    "UniformBudget",
+    "load",
+    "names",
+]
+
+_BUNDLED = Path(__file__).parent
+_SUFFIXES = (".yaml", ".yml")
+
+
+def load(name_or_path: str | Path) -> SearchSpace:
+    """Load a bundled space by its name, or a space of your own by the path of its YAML file.
+
+    Raises:
+        SearchSpaceError: there is no such space, or its file breaks a rule.
+
+    >>> space = load("deit_tiny_w4a4")
+    >>> space.weight_bits, space.num_groups, space.budget
+    (4, (2, 4, 6, 8, 10, 12, 16, 24), UniformBudget(uniform=8))
+    """
+    if name_or_path in names():
+        return read(_BUNDLED / f"{name_or_path}.yaml")
+    path = Path(name_or_path)
+    if path.suffix in _SUFFIXES:
+        return read(path)
+    raise SearchSpaceError(_unknown(str(name_or_path)))
+
+
+def names() -> tuple[str, ...]:
+    """Name the bundled spaces, in alphabetical order.
+
+    >>> "demo" in names()
+    True
+    """
+    return tuple(sorted(path.stem for path in _BUNDLED.glob("*.yaml")))
+
+
+def _unknown(name: str) -> str:
+    closest = get_close_matches(name, names(), n=1)
+    suggestion = f" Did you mean {closest[0]!r}?" if closest else ""
+    rule = f"a search space must be one of {', '.join(names())}, or the path of a .yaml file"
+    return f"{rule}, but got {name!r}.{suggestion}"

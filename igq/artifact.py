@@ -101,7 +101,8 @@ def save(model: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = N
     try:
         save_file(tensors, draft / "model.safetensors")
         (draft / "manifest.json").write_text(text)
-        draft.chmod(0o755)
+        draft.chmod(0o755)  # a temporary folder is its maker's alone
+        (draft / "model.safetensors").chmod(0o644)
         os.replace(draft, path)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path} could not be written: {error}") from error

@@ -92,6 +92,13 @@ def divergences(
     return F.kl_div(quantized, reference, log_target=True, reduction="none").sum(-1)
 
 
+def accuracy(
+    log_probabilities: Float[Tensor, "images classes"], labels: Int[Tensor, " images"]
+) -> float:
+    """Top-1: the share of images whose label is the likeliest class, from 0 to 1."""
+    return (log_probabilities.argmax(-1) == labels).double().mean().item()
+
+
 def evaluate(
     model: nn.Module,
     images: Float[Tensor, "images channels height width"],

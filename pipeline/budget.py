@@ -1,0 +1,78 @@
+"""Budgets as people write them, and allocations that keep them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from igq import Allocation, BopsTable, Layer, check_budget, uniform
+from igq import bops as bops_table
+from search_spaces import BopsBudget, Budget, OverheadBudget, UniformBudget
+
+Generator = np.random.Generator
+
+
+def resolve(
+    budget: Budget,
+    layers: tuple[Layer, ...],
+    bops: BopsTable,
+    weight_bits: int,
+    activation_bits: int,
+) -> int:
+    """The budget in BOPs of one image.
+
+    Raises:
+        InfeasibleBudgetError: even the cheapest allocation costs more.
+    """
+    match budget:
+        case UniformBudget(uniform=groups):
+            table = bops_table(layers, (groups,), weight_bits, activation_bits)
+            most = table.of(uniform(layers, groups))
+        case BopsBudget(bops=most_bops):
+            most = int(most_bops)
+        case OverheadBudget(overhead=share):
+            most = int(bops.ungrouped * (1 + share))
+    return check_budget(bops, most)
+
+
+def largest_uniform(layers: tuple[Layer, ...], bops: BopsTable, budget: int) -> Allocation:
+    """The uniform allocation with the most groups that the budget allows."""
+    choices = sorted(next(iter(bops.layers.values())))
+    allocations = [uniform(layers, groups) for groups in choices]
+    return [a for a in allocations if bops.of(a) <= check_budget(bops, budget)][-1]
+
+
+def random_allocation(bops: BopsTable, budget: int, generator: Generator) -> Allocation:
+    """A random allocation that spends what the budget allows."""
+    drawn = {name: int(generator.choice(list(costs))) for name, costs in bops.layers.items()}
+    return keep(drawn, bops, budget, generator)
+
+
+def keep(
+    num_groups: Mapping[str, int], bops: BopsTable, budget: int, generator: Generator
+) -> Allocation:
+    """The allocation brought within the budget by small changes, and up to it where it can be.
+
+    While it costs too much, a layer drawn at random goes one choice down; then, layers in random
+    order go one choice up as long as the budget allows.
+
+    Raises:
+        InfeasibleBudgetError: even the cheapest allocation costs more.
+    """
+    check_budget(bops, budget)
+    choices = {name: sorted(costs) for name, costs in bops.layers.items()}
+    place = {name: choices[name].index(num_groups[name]) for name in choices}
+
+    def cost(name: str, index: int) -> int:
+        return bops.layers[name][choices[name][index]]
+
+    total = bops.fixed + sum(cost(name, index) for name, index in place.items())
+    while total > budget:
+        name = str(generator.choice([n for n, index in place.items() if index > 0]))
+        total += cost(name, place[name] - 1) - cost(name, place[name])
+        place[name] -= 1
+    for name in generator.permutation(list(choices)):
+        if place[name] + 1 < len(choices[name]):
+            step = cost(name, place[name] + 1) - cost(name, place[name])
+            if total + step <= budget:
+                place[name], total = place[name] + 1, total + step
+    return Allocation.of({name: choices[name][index] for name, index in place.items()})

@@ -1,0 +1,204 @@
+"""The command `igq`: parse, call, print.
+
+Whatever the user can mend ends with one message and exit code 2; an interrupted search with 130.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from igq import IgqError
+from pipeline.config import Folder, Request, Sampler
+from search_spaces import BopsBudget, OverheadBudget, SearchSpaceError, UniformBudget, load, names
+
+if TYPE_CHECKING:
+    from pipeline.searching import Result
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find how many instance-aware groups each layer of a quantized vision transformer gets.",
+)
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+Out = Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/SPACE]")]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app(sys.argv[1:] or ["--help"], standalone_mode=True)
+    except (IgqError, SearchSpaceError) as error:
+        Console(stderr=True).print(f"[bold red]igq:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command(epilog="Example: `igq spaces`")
+def spaces() -> None:
+    """List the bundled search spaces."""
+    table = Table()
+    for heading in ("space", "model", "W", "A", "groups", "budget", "trials"):
+        table.add_column(heading)
+    for name in names():
+        space = load(name)
+        table.add_row(
+            name,
+            space.model.name,
+            str(space.weight_bits),
+            str(space.activation_bits),
+            " ".join(map(str, space.num_groups)),
+            _budget(space.budget),
+            str(space.trials),
+        )
+    console.print(table)
+    console.print("Next: igq search SPACE --images DIR, or the path of a YAML file of your own.")
+
+
+@app.command(
+    epilog="Example: `igq search vit_tiny_w4a4 --images imagenet/val --weights vit_tiny.safetensors"
+    " --workers 2`"
+)
+def search(
+    space: Annotated[str, typer.Argument(help="A bundled space (igq spaces), or a YAML file.")],
+    images: Annotated[
+        str | None,
+        typer.Option(help="Folder of class folders, `digits`, or NAME:ROOT of a timm dataset."),
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Calibration images, where not drawn from --images.")
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Validation images, where not drawn from --images.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Local file. [default: the space's, or timm's hub]")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="[default: the space's]")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials that run at once.")] = 2,
+    cluster: Annotated[
+        str | None, typer.Option(help="Ray cluster to join. [default: start Ray here]")
+    ] = None,
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow URI. [default: sqlite in --out]")
+    ] = None,
+    out: Out = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws of images and proposals.")] = 0,
+    sampler: Annotated[Sampler, typer.Option(help="Who proposes.")] = Sampler.TPE,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the study in --out.")
+    ] = False,
+) -> None:
+    """Search for the allocation of least KL within the budget of a search space."""
+    loaded = load(space)
+    request = Request(
+        space=loaded,
+        out=out or Path("studies") / loaded.name,
+        weights=weights,
+        images=images,
+        calibration=calibration,
+        validation=validation,
+        trials=trials,
+        seed=seed,
+        sampler=sampler,
+        resume=resume,
+    )
+    # Ray and MLflow take seconds to load: only what needs them pays.
+    from pipeline.cluster import RayCluster
+    from pipeline.reports import Screen
+    from pipeline.searching import search as run
+    from pipeline.tracking import MlflowTracker, sqlite_uri
+
+    tracker = MlflowTracker(tracking or sqlite_uri(request.out))
+    try:
+        with Screen(console) as screen:
+            result = run(request, RayCluster(cluster, workers), tracker, screen)
+    except KeyboardInterrupt:
+        console.print(f"\nInterrupted. To go on: igq search {space} ... --resume")
+        raise
+    _show(result, tracker.location)
+
+
+@app.command(epilog="Example: `igq export studies/vit_tiny_w4a4 --out artifacts/vit_tiny_w4a4`")
+def export(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="The same weights, where the file was moved.")
+    ] = None,
+) -> None:
+    """Write the best allocation of a study as a quantized model."""
+    from pipeline.exporting import export as run
+
+    exported = run(study, out, weights)
+    proposal = exported.trial.proposal
+    console.print(
+        f"Wrote trial {exported.trial.number} of {study} ({proposal.bops:.4g} BOPs, KL "
+        f"{exported.trial.kl:.4f} on search images) to {exported.path}."
+    )
+    console.print(f"Next: igq evaluate {exported.path} --images DIR")
+
+
+@app.command(epilog="Example: `igq evaluate artifacts/vit_tiny_w4a4 --images imagenet/val`")
+def evaluate(
+    artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
+    images: Annotated[str, typer.Option(help="Folder of class folders, `digits`, or NAME:ROOT.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Full-precision weights: adds KL and top-1 kept.")
+    ] = None,
+) -> None:
+    """Measure an exported model on images."""
+    from pipeline.exporting import evaluate_artifact
+    from pipeline.reports import Screen, evaluation_lines
+
+    with Screen(console) as screen:
+        measured = evaluate_artifact(artifact, images, weights, screen.step)
+    for line in evaluation_lines(measured):
+        console.print(line)
+
+
+@app.command(epilog="Example: `igq ui studies/vit_tiny_w4a4 --port 5000`")
+def ui(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")] = Path("studies/demo"),
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 5000,
+) -> None:
+    """Open MLflow's pages on a study."""
+    from pipeline.files import read_json
+    from pipeline.tracking import serve, sqlite_uri
+
+    read_json(Folder(study).study)
+    console.print(f"MLflow at http://{host}:{port} (Ctrl-C ends it)")
+    sys.exit(serve(sqlite_uri(study), host, port))
+
+
+def _show(result: "Result", location: str) -> None:
+    from pipeline.reports import allocation_picture, comparison_table
+
+    allocation = result.best.proposal.allocation
+    console.print(
+        comparison_table(result.comparisons, result.validation_images, result.reference_top1)
+    )
+    console.print(allocation_picture(result.layers, allocation))
+    folder = result.folder.path
+    console.print(f"Trials: {location}", soft_wrap=True)
+    console.print(f"Figures: {result.folder.figures}", soft_wrap=True)
+    console.print(f"Next: igq export {folder} --out artifacts/{folder.name}", soft_wrap=True)
+    console.print(f"      igq ui {folder}", soft_wrap=True)
+
+
+def _budget(budget: UniformBudget | BopsBudget | OverheadBudget) -> str:
+    match budget:
+        case UniformBudget(uniform=groups):
+            return f"uniform {groups}"
+        case BopsBudget(bops=bops):
+            return f"{bops:.4g} BOPs"
+        case OverheadBudget(overhead=share):
+            return f"overhead {share:.2%}"

@@ -1,0 +1,183 @@
+"""Everything that defines a study, and the folder that holds one."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipeline.errors import StudyError
+from pipeline.files import read_json, write_json
+from search_spaces import SearchSpace
+
+
+class Sampler(StrEnum):
+    """Who proposes after the baselines."""
+
+    TPE = "tpe"
+    """Optuna's TPE, its answers brought within the budget."""
+    RANDOM = "random"
+    """Random allocations within the budget."""
+    PLAIN = "plain"
+    """Optuna's TPE as it is: proposals over the budget are recorded as pruned, not sent."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for: a space, where weights and images are, and how long to search."""
+
+    space: SearchSpace
+    out: Path
+    weights: Path | None = None
+    images: str | None = None
+    calibration: str | None = None
+    validation: str | None = None
+    trials: int | None = None
+    seed: int = 0
+    sampler: Sampler = Sampler.TPE
+    resume: bool = False
+
+    @property
+    def num_trials(self) -> int:
+        """How many trials the study is to have, the baselines among them."""
+        return self.trials or self.space.trials
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where the parts of a study lie."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        """What the study is; written once, compared when it is resumed."""
+        return self.path / "study.json"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal: every trial."""
+        return self.path / "journal.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one driver that has the study open."""
+        return self.path / ".lock"
+
+    @property
+    def cache(self) -> Path:
+        """What was computed once: candidates and harm tables."""
+        return self.path / "cache"
+
+    @property
+    def result(self) -> Path:
+        """The comparison at the end, and the best allocation."""
+        return self.path / "result.json"
+
+    @property
+    def figures(self) -> Path:
+        """The same as pictures."""
+        return self.path / "figures"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What makes two studies the same: compared on `--resume`, logged, written to study.json."""
+
+    space: SearchSpace
+    weights: str
+    """Where the weights came from, as a path or a hub's name."""
+    model: str
+    """A hash of the model's tensors."""
+    images: Mapping[str, str]
+    """Purpose -> fingerprint of its images."""
+    sources: Mapping[str, str]
+    """Purpose -> where its images came from."""
+    seed: int
+    sampler: Sampler
+
+    def json(self) -> dict[str, Any]:
+        """The definition as plain data."""
+        space = self.space.model_dump(mode="json", exclude={"weights", "trials", "description"})
+        return {
+            "space": space,
+            "weights": self.weights,
+            "model": self.model,
+            "images": dict(self.images),
+            "sources": dict(self.sources),
+            "seed": self.seed,
+            "sampler": self.sampler.value,
+        }
+
+    @property
+    def key(self) -> str:
+        """A hash of what decides the study's numbers: not where files lie."""
+        return digest({k: v for k, v in self.json().items() if k not in ("weights", "sources")})
+
+
+def digest(content: Any) -> str:
+    """A short hash of plain data, the same in every process."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A hash of the model's tensors and their names."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        content.update(name.encode())
+        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:16]
+
+
+def write_definition(folder: Folder, definition: Definition) -> None:
+    """Write down what the study is.
+
+    Raises:
+        StudyError: the folder cannot be written.
+    """
+    write_json(folder.study, {"key": definition.key, **definition.json()})
+
+
+def check_folder(folder: Folder, resume: bool) -> None:
+    """Refuse a folder that cannot be started in, before any work.
+
+    Raises:
+        StudyError: it holds a study and `resume` was not asked for, or holds none and it was,
+            or cannot be written.
+    """
+    if resume:
+        read_json(folder.study)
+    elif folder.study.exists():
+        raise StudyError(
+            f"`out` must not hold a study yet, but {folder.path} does: continue it with --resume, "
+            "or choose another --out."
+        )
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.lock.touch()
+    except OSError as error:
+        raise StudyError(
+            f"`out` must be a folder that can be written, but {folder.path} is not: "
+            f"{error.strerror}."
+        ) from error
+
+
+def check_same(folder: Folder, definition: Definition) -> None:
+    """Refuse to go on with the study of something else.
+
+    Raises:
+        StudyError: the study in the folder was started with other weights, images or settings.
+    """
+    written, now = read_json(folder.study), definition.json()
+    if written.get("key") == definition.key:
+        return
+    decisive = [k for k in now if k not in ("weights", "sources") and written.get(k) != now[k]]
+    what = decisive[0] if decisive else "key"
+    raise StudyError(
+        f"`resume` needs the study that was started in {folder.path}, but its {what} differs: "
+        f"{written.get(what)!r} then, {now.get(what)!r} now."
+    )

@@ -1,0 +1,116 @@
+"""From a study to a model that runs, and what that model reaches."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from igq import ArtifactError, Score, evaluate, load, save
+from igq.evaluation import accuracy, log_probabilities
+from igq.vit import quantize
+from pipeline.cache import load_candidates
+from pipeline.config import Folder, fingerprint
+from pipeline.data import Preprocessing, load_all, open_source
+from pipeline.errors import StudyError
+from pipeline.files import read_json
+from pipeline.preparation import Steps, candidates_file, costs, load_model
+from pipeline.proposals import read_trials
+from pipeline.study import Trial, best
+from search_spaces import SearchSpace
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model on disk, and the trial whose allocation it has."""
+
+    path: Path
+    trial: Trial
+    notes: Mapping[str, Any]
+
+
+def export(study: Path, out: Path, weights: Path | None = None) -> Exported:
+    """Write the best allocation of a study as a quantized model.
+
+    `weights` is for weights that were moved since; they must be the same ones.
+
+    Raises:
+        ArtifactError: `out` exists already or cannot be written.
+        StudyError: there is no study, no trial completed, or the weights are others.
+    """
+    folder = Folder(study)
+    written = read_json(folder.study)
+    space = SearchSpace.model_validate(written["space"])
+    model = load_model(space, weights or (Path(written["weights"]) if written["weights"] else None))
+    if fingerprint(model) != written["model"]:
+        raise StudyError(
+            f"`weights` must be those of the study in {study}, whose hash is {written['model']}, "
+            f"but theirs is {fingerprint(model)}."
+        )
+    listed, table, budget = costs(space, model)
+    chosen = best(read_trials(folder.journal, space.name, table), budget)
+    if chosen is None:
+        raise StudyError(f"a study must have a trial that completed, but {study} has none.")
+    path = candidates_file(folder, space, written["model"], written["images"]["calibration"])
+    candidates = load_candidates(path, listed, space.num_groups, space.activation_bits)
+    quantized = quantize(
+        model, candidates.select(chosen.proposal.allocation), weight_bits=space.weight_bits
+    )
+    notes = {
+        "preprocessing": asdict(Preprocessing.of(model)),
+        "space": written["space"],
+        "study": written["key"],
+        "trial": chosen.number,
+        "bops": chosen.proposal.bops,
+        "overhead": table.overhead(chosen.proposal.bops),
+        "search_kl": chosen.kl,
+        "result": read_json(folder.result) if folder.result.exists() else None,
+    }
+    return Exported(save(quantized, out, notes), chosen, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What an exported model reaches on images, beside what was noted when it was exported."""
+
+    score: Score
+    images: int
+    fingerprint: str
+    reference_top1: float | None
+    notes: Mapping[str, Any]
+
+
+def evaluate_artifact(
+    path: Path, images: str, weights: Path | None, steps: Steps = lambda name: lambda share: None
+) -> Measured:
+    """Score an exported model on all images of a source.
+
+    With `weights`, the full-precision model's, the score has the KL to its predictions.
+
+    Raises:
+        ArtifactError: there is no artifact, it is damaged, or no study was exported to it.
+        DataError: the images cannot be found or read.
+        WeightsError: the weights do not fit.
+    """
+    artifact = load(path)
+    if "preprocessing" not in artifact.notes:
+        raise ArtifactError(
+            f"{path} must have been written by igq export: it notes no preprocessing."
+        )
+    preprocessing = Preprocessing(**artifact.notes["preprocessing"])
+    space = SearchSpace.model_validate(artifact.notes["space"])
+    model = None if weights is None else load_model(space, weights)
+    source = open_source(images, preprocessing)
+    loaded = load_all(source, steps("reading images"))
+    advance, done = steps("evaluating"), 0
+
+    def count(batch: int) -> None:
+        nonlocal done
+        done += batch
+        advance(done / len(loaded) / (1 if model is None else 2))
+
+    reference = None if model is None else log_probabilities(model, loaded.values, progress=count)
+    score = evaluate(artifact.model, loaded.values, reference, loaded.labels, progress=count)
+    top1 = None
+    if reference is not None and loaded.labels is not None:
+        top1 = accuracy(reference, loaded.labels)
+    return Measured(score, len(loaded), loaded.fingerprint, top1, artifact.notes)

@@ -1,0 +1,251 @@
+"""Optuna: what to try next, when to stop a trial, and the memory of a study.
+
+Each layer is one parameter, the place of its number of groups among the choices. The journal on
+disk is the truth about a study: a trial counts once its end stands there. The sampler's answers
+are brought within the budget before they become a trial's parameters, so that no trial is wasted
+and Optuna learns from what was really tried; a sampler that does not (`plain`) has its over-budget
+proposals recorded as pruned.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.pruners import WilcoxonPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from igq import Allocation, BopsTable
+from pipeline.budget import keep
+from pipeline.config import Sampler
+from pipeline.errors import StudyError
+from pipeline.study import Origin, Proposal, State, Trial
+
+P_THRESHOLD = 0.1
+"""A trial is stopped when a paired test finds it worse than the best at this level (our choice)."""
+REDRAWS = 100
+"""How often a proposal that was tried already is changed before it is given up."""
+
+
+class Proposals:
+    """A persistent Optuna study over allocations."""
+
+    def __init__(
+        self,
+        journal: Path,
+        name: str,
+        bops: BopsTable,
+        budget: int,
+        baselines: Sequence[tuple[Origin, Allocation]],
+        sampler: Sampler = Sampler.TPE,
+        seed: int = 0,
+    ) -> None:
+        logging.getLogger("optuna").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self._bops, self._budget = bops, budget
+        self._space = _Space(bops)
+        # Only one driver has the study open: a lock that is still there is a dead one's.
+        Path(f"{journal}.lock").unlink(missing_ok=True)
+        _drop_torn_line(journal)
+        self._study = optuna.create_study(
+            study_name=name,
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            sampler=_sampler(sampler, self._space, budget, seed),
+            pruner=WilcoxonPruner(p_threshold=P_THRESHOLD),
+            load_if_exists=True,
+        )
+        self._running: dict[int, optuna.trial.Trial] = {}
+        if "baselines" not in self._study.user_attrs:
+            for origin, allocation in baselines[len(self._study.trials) :]:
+                self._enqueue(self._space.encode(allocation), origin)
+            self._study.set_user_attr("baselines", len(baselines))
+        self._recover()
+
+    def ask(self) -> Proposal:
+        """The next allocation to try; it may cost more than the budget allows."""
+        trial = self._study.ask(dict(self._space.distributions))
+        origin = Origin(trial.user_attrs.get("origin", Origin.SAMPLER))
+        trial.set_user_attr("origin", origin.value)
+        allocation = self._space.decode(trial.params)
+        cost = self._bops.of(allocation)
+        trial.set_constraint("bops", float(cost - self._budget))
+        self._running[trial.number] = trial
+        return Proposal(trial.number, origin, allocation, cost)
+
+    def should_stop(self, number: int, chunk: int, kl: float) -> bool:
+        """Take the mean KL of a chunk of images; whether Optuna's pruner would go no further."""
+        trial = self._running[number]
+        trial.report(kl, chunk)
+        return bool(trial.should_prune())
+
+    def tell(self, ended: Trial) -> None:
+        """Write down how a trial ended; from then on it counts."""
+        trial = self._running.pop(ended.number)
+        trial.set_user_attr("kls", list(ended.kls))
+        trial.set_user_attr("chunks", list(ended.chunks))
+        trial.set_user_attr("seconds", ended.seconds)
+        if ended.error is not None:
+            trial.set_user_attr("error", ended.error)
+        trial.set_user_attr("state", ended.state.value)  # the last: all is noted
+        self._close(ended)
+
+    def ended(self) -> tuple[Trial, ...]:
+        """Every trial that has ended, in order; interrupted ones, which run again, left out."""
+        return _ended(self._study, self._space)
+
+    def _close(self, ended: Trial) -> None:
+        state = _TOLD[ended.state]
+        self._study.tell(ended.number, ended.kl if state is TrialState.COMPLETE else None, state)
+
+    def _enqueue(self, params: Mapping[str, int], origin: Origin, again: int | None = None) -> None:
+        noted = {"origin": origin.value, "params": dict(params), "again": again}
+        self._study.enqueue_trial(dict(params), user_attrs=noted)
+
+    def _recover(self) -> None:
+        """Trials of a driver that died end as was noted, or else are closed and run again.
+
+        This driver may die here too: a trial is queued first, and closed only then.
+        """
+        queued = {trial.user_attrs.get("again") for trial in self._study.trials}
+        for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
+            if "state" in trial.user_attrs:
+                self._close(_trial(trial, self._space))
+                continue
+            params = trial.user_attrs.get("params", trial.params)
+            if params.keys() == self._space.distributions.keys() and trial.number not in queued:
+                origin = Origin(trial.user_attrs.get("origin", Origin.SAMPLER))
+                self._enqueue(params, origin, again=trial.number)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+
+
+def read_trials(journal: Path, name: str, bops: BopsTable) -> tuple[Trial, ...]:
+    """The trials that have ended in a study's journal, which is only read.
+
+    Raises:
+        StudyError: there is no such journal, or no study in it.
+    """
+    if not journal.exists():
+        raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError as error:
+        raise StudyError(f"{journal} must hold the study {name}, but does not.") from error
+    return _ended(study, _Space(bops))
+
+
+def _drop_torn_line(journal: Path) -> None:
+    """Drop a line that its driver did not live to end, or else the next one would join it."""
+    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+        with journal.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _ended(study: optuna.Study, space: "_Space") -> tuple[Trial, ...]:
+    finished = study.get_trials(deepcopy=False, states=tuple(_TOLD.values()))
+    return tuple(_trial(trial, space) for trial in finished if "state" in trial.user_attrs)
+
+
+def _trial(trial: FrozenTrial, space: "_Space") -> Trial:
+    noted = trial.user_attrs
+    allocation = space.decode(trial.params)
+    return Trial(
+        Proposal(trial.number, Origin(noted["origin"]), allocation, space.bops.of(allocation)),
+        State(noted["state"]),
+        tuple(noted["kls"]),
+        noted["seconds"],
+        noted.get("error"),
+        tuple(noted["chunks"]),
+    )
+
+
+_TOLD = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.OVER_BUDGET: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
+
+
+class _Space:
+    """Allocations as Optuna's parameters and back."""
+
+    def __init__(self, bops: BopsTable) -> None:
+        self.bops = bops
+        self.choices = {name: sorted(costs) for name, costs in bops.layers.items()}
+        self.distributions: Mapping[str, BaseDistribution] = {
+            name: IntDistribution(0, len(choices) - 1) for name, choices in self.choices.items()
+        }
+
+    def encode(self, allocation: Mapping[str, int]) -> dict[str, int]:
+        return {name: self.choices[name].index(groups) for name, groups in allocation.items()}
+
+    def decode(self, params: Mapping[str, Any]) -> Allocation:
+        return Allocation.of({name: self.choices[name][params[name]] for name in self.choices})
+
+
+def _sampler(kind: Sampler, space: _Space, budget: int, seed: int) -> BaseSampler:
+    match kind:
+        case Sampler.TPE:
+            return WithinBudget(TPESampler, space, budget, seed)
+        case Sampler.RANDOM:
+            return WithinBudget(RandomSampler, space, budget, seed)
+        case Sampler.PLAIN:
+            return TPESampler(seed=seed)
+
+
+class WithinBudget(BaseSampler):
+    """Another sampler's proposals, brought within the budget and never repeated.
+
+    The inner sampler is made anew for each trial from the seed and the trial's number, so that a
+    resumed study goes on as the uninterrupted one would.
+    """
+
+    def __init__(self, inner: type[Any], space: _Space, budget: int, seed: int) -> None:
+        self._inner, self._space, self._budget, self._seed = inner, space, budget, seed
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return dict(self._space.distributions)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Propose an allocation within the budget that the study has not tried."""
+        generator = np.random.default_rng([self._seed, trial.number])
+        inner = self._inner(seed=int(generator.integers(2**31)))
+        params = inner.sample_relative(study, trial, search_space)
+        drawn = {name: int(generator.integers(len(c))) for name, c in self._space.choices.items()}
+        allocation = self._space.decode({**drawn, **params})
+        tried = {
+            tuple(t.params.get(name) for name in self._space.choices)
+            for t in study.get_trials(deepcopy=False)
+        }
+        for _ in range(REDRAWS):
+            kept = keep(allocation, self._space.bops, self._budget, generator)
+            encoded = self._space.encode(kept)
+            if tuple(encoded[name] for name in self._space.choices) not in tried:
+                break
+            name = str(generator.choice(list(self._space.choices)))
+            allocation = Allocation.of(
+                {**kept, name: int(generator.choice(self._space.choices[name]))}
+            )
+        return encoded
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Never needed: every layer is proposed together."""
+        raise NotImplementedError(param_name)

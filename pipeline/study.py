@@ -1,0 +1,131 @@
+"""Trials, the study they make up, and the one definition of its best.
+
+A trial is an allocation and what became of it. KLs are in nats, one for each search image seen.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import fmean
+from typing import Protocol, runtime_checkable
+
+from igq import Allocation
+
+
+class Origin(StrEnum):
+    """Who proposed a trial."""
+
+    UNIFORM = "uniform"
+    """A baseline: the same number of groups everywhere, the most that the budget allows."""
+    ILP = "ilp"
+    """A baseline: the paper's integer linear program over the harm table (Sec. 3.3)."""
+    RANDOM = "random"
+    """A baseline: drawn at random within the budget."""
+    SAMPLER = "sampler"
+    """Proposed by Optuna from what was seen."""
+
+
+class State(StrEnum):
+    """What became of a trial."""
+
+    COMPLETE = "complete"
+    """It saw every search image."""
+    PRUNED = "pruned"
+    """It was stopped early, because it was clearly no better than the best."""
+    OVER_BUDGET = "over_budget"
+    """It costs more than the budget allows and was never sent to a worker."""
+    FAILED = "failed"
+    """It raised an error, or the study was interrupted while it ran."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An allocation to try, and its BOPs for one image."""
+
+    number: int
+    origin: Origin
+    allocation: Allocation
+    bops: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A proposal that has ended."""
+
+    proposal: Proposal
+    state: State
+    kls: tuple[float, ...] = ()
+    seconds: float = 0.0
+    error: str | None = None
+    chunks: tuple[int, ...] = field(default=())
+    """How many images each report covered: their running means are the trial's curve."""
+
+    @property
+    def number(self) -> int:
+        """The trial's number in its study, from 0."""
+        return self.proposal.number
+
+    @property
+    def kl(self) -> float | None:
+        """Mean KL over the images it saw; None where it saw none."""
+        return fmean(self.kls) if self.kls else None
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """Mean KL after each report."""
+        ends = [sum(self.chunks[: i + 1]) for i in range(len(self.chunks))]
+        return tuple(fmean(self.kls[:end]) for end in ends)
+
+
+def best(trials: Iterable[Trial], budget: int) -> Trial | None:
+    """The trial with the least KL among those within the budget that saw every image.
+
+    Ties go to the cheaper one, then to the earlier one. None where no trial qualifies.
+    """
+    qualified = [t for t in trials if t.state is State.COMPLETE and t.proposal.bops <= budget]
+    return min(qualified, key=lambda t: (t.kl, t.proposal.bops, t.number), default=None)
+
+
+def best_of(trials: Iterable[Trial], origin: Origin, budget: int) -> Trial | None:
+    """The best trial that `origin` proposed."""
+    return best((t for t in trials if t.proposal.origin is origin), budget)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An allocation measured on images that the search did not see."""
+
+    name: str
+    """best, uniform, ilp or random."""
+    number: int
+    """The trial it is of."""
+    bops: int
+    overhead: float
+    """The share of BOPs that grouping adds."""
+    kl: float
+    kl_error: float
+    """Standard error of `kl` over images."""
+    difference: float
+    """Mean over images of this KL less uniform's."""
+    difference_error: float
+    """Standard error of `difference` over images."""
+    top1: float | None
+    search_kl: float
+    """KL on the search images, which the choice was made on."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where a cluster gets its work and leaves what came of it; called from one thread."""
+
+    def next(self) -> Proposal | None:
+        """The next proposal to evaluate, always within budget; None: there are no more."""
+
+    def report(self, number: int, chunk: int, kls: Sequence[float]) -> bool:
+        """Take the KLs of the `chunk`-th images (from 0); True: the trial is to stop.
+
+        A trial that lost its worker starts again: the same chunk may be reported twice.
+        """
+
+    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
+        """Take note that the trial has ended: stopped, having seen every image, or by an error."""

@@ -1,0 +1,298 @@
+"""Studies and trials in MLflow: one parent run for each study, one nested run for each trial.
+
+Only the driver writes, from a thread: a search never waits. A study that starts again finds its
+runs by tags, `igq.study` (its key) and `igq.trial` (a number), and completes what was cut off.
+
+A trial's parameters are its origin and `groups.<layer>` for each layer, for parallel coordinates.
+Only trials that saw every image have `kl`, so that sorting by it never crowns one that was stopped
+early; all have `running_kl`, whose steps are images seen.
+"""
+
+import json
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pipeline.errors import TrackingError
+from pipeline.study import State, Trial
+
+# MLflow reads these while it is imported: report on nobody, and print nothing of its migrations.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+
+Metrics = Mapping[str, float]
+Tags = Mapping[str, str]
+Tables = Mapping[str, Any]  # file name -> what JSON can hold
+Files = Sequence[Path]
+
+ENDED = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED"}  # every other one is KILLED
+PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """What the parent run says of a study; `key` tells it from every other, `budget` is in BOPs."""
+
+    name: str
+    key: str
+    params: Mapping[str, str | int | float]
+    budget: int
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Keeps a study and its trials, and says where; any call may raise a TrackingError.
+
+    `start` opens a study, or opens it again: its trials stay. `record` keeps an ended trial once.
+    `finish` closes the study with its results, `interrupt` one that is open without: both wait.
+    """
+
+    def start(self, study: StudyRun) -> None: ...
+    def record(self, trial: Trial) -> None: ...
+    def finish(self, metrics: Metrics, tags: Tags, tables: Tables, files: Files) -> None: ...
+    def interrupt(self) -> None: ...
+    @property
+    def location(self) -> str: ...
+
+
+class InMemoryTracker:
+    """A tracker that forgets with its process: what tests and dry runs use."""
+
+    def __init__(self) -> None:
+        self.study: StudyRun | None = None
+        self.status: str | None = None
+        self.trials: dict[int, Trial] = {}
+        self.results: tuple[Metrics, Tags, Tables, Files] | None = None
+
+    def start(self, study: StudyRun) -> None:
+        if self.study is None or self.study.key != study.key:
+            self.study, self.trials, self.results = study, {}, None
+        self.status = "RUNNING"
+
+    def record(self, trial: Trial) -> None:
+        self.trials.setdefault(trial.number, trial)
+
+    def finish(self, metrics: Metrics, tags: Tags, tables: Tables, files: Files) -> None:
+        self.results, self.status = (metrics, tags, tables, files), "FINISHED"
+
+    def interrupt(self) -> None:
+        if self.status == "RUNNING":
+            self.status = "KILLED"
+
+    @property
+    def location(self) -> str:
+        return "memory"
+
+
+class MlflowTracker:
+    """A tracker that writes to an MLflow server, or to a store such as `sqlite_uri` names.
+
+    An error of the writing thread is raised by the next call: start and record again to mend it.
+
+    Nothing is connected to, and no store is made, before `start`.
+    """
+
+    def __init__(self, uri: str, experiment: str = "igq", artifacts: Path | None = None) -> None:
+        self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
+        self._parent, self._running, self._id = "", False, ""
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._queued: deque[Future[None]] = deque()
+
+    def start(self, study: StudyRun) -> None:
+        self._flush()
+        with self._reaching(**IMPATIENT):
+            self._client = _connect(self._uri)
+            self._id = _experiment_id(self._client, self._experiment, self._uri, self._artifacts)
+        with self._reaching():
+            self._parent = self._open(study)
+            found = self._runs("mlflow.parentRunId", self._parent)
+        children = {int(run.data.tags.get("igq.trial", -1)): run for run in found}
+        self._cut_off = {n: run for n, run in children.items() if run.info.status == "RUNNING"}
+        self._recorded = children.keys() - self._cut_off.keys()
+        self._running = True
+
+    def record(self, trial: Trial) -> None:
+        assert self._running, "`start` comes first"
+        while self._queued and self._queued[0].done():
+            self._queued[0].result()  # raises what went wrong, again and again
+            self._queued.popleft()
+        if trial.number not in self._recorded:
+            self._recorded.add(trial.number)
+            self._queued.append(self._writer.submit(self._write, trial, time.time_ns() // 10**6))
+
+    def finish(self, metrics: Metrics, tags: Tags, tables: Tables, files: Files) -> None:
+        assert self._running, "`start` comes first"
+        self._flush()
+        now = time.time_ns() // 10**6
+        with self._reaching():
+            self._log(self._parent, [Metric(k, v, now, 0) for k, v in metrics.items()], {}, tags)
+            for name, table in tables.items():
+                text = json.dumps(table, indent=2, default=dict)  # an Allocation is a mapping
+                self._client.log_text(self._parent, text, name)
+            for file in files:
+                self._client.log_artifact(self._parent, str(file))
+            self._client.set_terminated(self._parent, "FINISHED")
+        self._running = False
+
+    def interrupt(self) -> None:
+        if not self._running:
+            return
+        self._running = False
+        try:
+            self._flush()
+        finally:
+            with self._reaching(**IMPATIENT):
+                self._client.set_terminated(self._parent, "KILLED")
+
+    @property
+    def location(self) -> str:
+        uri, run = PASSWORD.sub("", self._uri), self._parent
+        if uri.startswith("http"):
+            return f"{uri.rstrip('/')}/#/experiments/{self._id}" + (f"/runs/{run}" if run else "")
+        return f"{uri}, experiment {self._experiment}" + (f", run {run}" if run else "")
+
+    def _open(self, study: StudyRun) -> str:
+        """The study's parent run, RUNNING, with all of its parameters."""
+        found = self._runs("igq.study", study.key)
+        tags = {"igq.study": study.key}
+        run = found[0] if found else self._client.create_run(self._id, None, tags, study.name)
+        params = {"budget_bops": str(study.budget)} | {k: str(v) for k, v in study.params.items()}
+        missing = {k: v for k, v in params.items() if k not in run.data.params}
+        self._log(run.info.run_id, [], missing, {})
+        self._client.update_run(run.info.run_id, "RUNNING")
+        return str(run.info.run_id)
+
+    def _runs(self, tag: str, value: str) -> list[Run]:
+        query = f"tags.`{tag}` = '{value}'"
+        runs = list(page := self._client.search_runs([self._id], query))
+        while page.token:
+            page = self._client.search_runs([self._id], query, page_token=page.token)
+            runs += page
+        return runs
+
+    def _write(self, trial: Trial, now: int) -> None:
+        """Write one trial, or the rest of one that was cut off: what is there is not repeated."""
+        milliseconds = round(trial.seconds * 1000)
+        tags = {"mlflow.parentRunId": self._parent, "igq.trial": str(trial.number)}
+        params = {f"groups.{k}": str(v) for k, v in trial.proposal.allocation.items()}
+        params["origin"] = str(trial.proposal.origin)
+        outcome = {"igq.origin": params["origin"], "igq.state": str(trial.state)}
+        if trial.error:  # the note is what MLflow shows as the run's description
+            outcome |= {"igq.error": trial.error, "mlflow.note.content": trial.error}
+        with self._reaching():
+            run = self._cut_off.get(trial.number) or self._client.create_run(
+                self._id, now - milliseconds, tags, f"trial-{trial.number:04d}"
+            )
+            at, status = run.info.start_time + milliseconds, ENDED.get(trial.state, "KILLED")
+            self._log(run.info.run_id, _metrics(trial, at), params, outcome)
+            self._client.set_terminated(run.info.run_id, status, at)
+
+    def _log(self, run: str, metrics: list[Metric], params: Mapping[str, str], tags: Tags) -> None:
+        """Log all in as few requests, of 100 parameters each, and as long tags as MLflow takes."""
+        ps = [Param(key, value) for key, value in params.items()]
+        ts = [RunTag(key, value[:5000]) for key, value in tags.items()]
+        for i in range(0, max(len(metrics), len(ps), len(ts)), 100):
+            part = slice(i, i + 100)
+            self._client.log_batch(run, metrics[part], ps[part], ts[part])
+
+    def _flush(self) -> None:
+        """Wait until all is written, or something cannot be."""
+        queued, self._queued = self._queued, deque()
+        try:
+            for write in queued:
+                write.result()
+        finally:
+            for write in queued:
+                write.cancel()
+
+    @contextmanager
+    def _reaching(self, **requests: str) -> Iterator[None]:
+        """Raise any error as a TrackingError; the user's settings come before `requests`."""
+        added = {key: value for key, value in requests.items() if key not in os.environ}
+        os.environ.update(added)
+        try:
+            yield
+        except Exception as error:
+            reason, link = str(error) or type(error).__name__, error.__cause__ or error.__context__
+            while link is not None:  # the system's own words, if any, say most in least
+                reason = getattr(link, "strerror", None) or reason
+                link = link.__cause__ or link.__context__
+            rule = "`tracking` must be the URI of a reachable MLflow server or store"
+            message = f"{rule}, but got {self._uri}: {reason.splitlines()[0]}"
+            raise TrackingError(PASSWORD.sub("", message)) from error
+        finally:
+            for key in added:
+                del os.environ[key]
+
+
+def sqlite_uri(folder: Path) -> str:
+    """The URI of the SQLite store in a folder, the same from wherever it is used."""
+    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+
+
+def serve(uri: str, host: str, port: int) -> int:
+    """Show a store in MLflow's web interface until it is interrupted; return its exit code.
+
+    Raises:
+        TrackingError: the port is taken.
+    """
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        raise TrackingError(f"`port` must be free on {host}, but got {port}: {error}") from error
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    with subprocess.Popen(command) as server:
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            return 0
+
+
+def _connect(uri: str) -> MlflowClient:
+    """A client; a SQLite file is tried first, because MLflow would retry for minutes."""
+    if uri.startswith("sqlite"):
+        path = Path(uri.partition("///")[2])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=5)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path | None) -> str:
+    """The experiment's id; a new one keeps artifacts beside a SQLite store, not in ./mlruns."""
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    if artifacts is None and uri.startswith("sqlite"):
+        artifacts = Path(uri.partition("///")[2]).parent / "artifacts"
+    location = artifacts.resolve().as_uri() if artifacts else None
+    return client.create_experiment(name, artifact_location=location)
+
+
+def _metrics(trial: Trial, at: int) -> list[Metric]:
+    values = {"bops": float(trial.proposal.bops)}
+    if trial.state is not State.OVER_BUDGET:
+        values |= {"images": float(len(trial.kls)), "seconds": trial.seconds}
+    if trial.state is State.COMPLETE and trial.kl is not None:
+        values["kl"] = trial.kl
+    curve = zip(accumulate(trial.chunks), trial.curve, strict=True)
+    running = [Metric("running_kl", kl, at, images) for images, kl in curve]
+    return [Metric(key, value, at, 0) for key, value in values.items()] + running

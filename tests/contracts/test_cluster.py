@@ -1,0 +1,366 @@
+"""What every cluster promises, run on the double and on Ray; then what only Ray can do."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+import igq
+from igq.evaluation import log_probabilities
+from igq.vit import quantize_weights
+from pipeline.cluster import RETRIES, Cluster, InProcess, RayCluster
+from pipeline.errors import ClusterError
+from pipeline.objective import Objective, Task
+from pipeline.study import Origin, Proposal
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "img_size": 8,
+    "patch_size": 2,
+    "in_chans": 1,
+    "num_classes": 10,
+    "embed_dim": 12,
+    "depth": 1,
+    "num_heads": 3,
+}
+GROUPS = (2, 4)
+
+
+def make_task(images: int = 7, chunk_size: int = 2) -> Task:
+    torch.manual_seed(0)
+    model = igq.create("vit_tiny_patch16_224", TINY).eval()
+    inputs = torch.randn(images, 1, 8, 8)
+    candidates = igq.fit(igq.observe(model, inputs[:8]), num_groups=GROUPS, bits=4)
+    weights = quantize_weights(model, 4)
+    reference = log_probabilities(model, inputs)
+    return Task(model, weights, candidates, inputs, reference, chunk_size)
+
+
+def allocations(task: Task) -> list[igq.Allocation]:
+    """Uniform ones, and those with one layer set otherwise."""
+    names = [layer.name for layer in task.candidates.layers if layer.grouped]
+    uniform = [dict.fromkeys(names, groups) for groups in GROUPS]
+    varied = [uniform[0] | {name: GROUPS[1]} for name in names]
+    return [igq.Allocation.of(num_groups) for num_groups in uniform + varied]
+
+
+@dataclass
+class FakeSource:
+    """Proposes a list, records every call, and stops a trial after the chunk named for it."""
+
+    allocations: Sequence[igq.Allocation]
+    stop_after: dict[int, int] = field(default_factory=dict)
+    on_report: Callable[[], None] = lambda: None
+    proposed: int = 0
+    reports: dict[int, list[tuple[int, list[float]]]] = field(default_factory=dict)
+    finished: list[tuple[int, str | None]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    threads: set[tuple[int, int]] = field(default_factory=set)
+
+    def next(self) -> Proposal | None:
+        self._note()
+        if self.proposed == len(self.allocations):
+            return None
+        self.proposed += 1
+        number = self.proposed - 1
+        return Proposal(number, Origin.RANDOM, self.allocations[number], bops=1)
+
+    def report(self, number: int, chunk: int, kls: Sequence[float]) -> bool:
+        self._note()
+        assert number not in dict(self.finished), "a report after the end"
+        self.reports.setdefault(number, []).append((chunk, list(kls)))
+        self.on_report()
+        return self.stop_after.get(number) == chunk
+
+    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
+        self._note()
+        self.finished.append((number, error))
+        self.seconds.append(seconds)
+
+    def _note(self) -> None:
+        self.threads.add((os.getpid(), threading.get_ident()))
+
+
+def expected(task: Task, allocation: igq.Allocation) -> list[tuple[int, list[float]]]:
+    return list(enumerate(Objective(task).evaluate(allocation)))
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    parent: int
+    command: str
+
+
+def processes() -> list[Process]:
+    """Every process that runs on this machine; the dead that wait for their parent left out."""
+    columns = ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="]
+    lines = subprocess.run(columns, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split(maxsplit=3) for line in lines]
+    return [Process(int(r[0]), int(r[1]), r[3]) for r in rows if len(r) == 4 and r[2][0] != "Z"]
+
+
+def descendants(pid: int) -> list[Process]:
+    """The processes that one has started, and those that they have started."""
+    everyone, found, parents = processes(), [], {pid}
+    while parents:
+        children = [process for process in everyone if process.parent in parents]
+        found += children
+        parents = {process.pid for process in children}
+    return found
+
+
+def workers() -> list[Process]:
+    """The processes in which a trial runs."""
+    return [process for process in processes() if process.command.startswith("ray::IgqTrial")]
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Ray cluster to join: what all but one of the tests run on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ray = Path(sys.executable).with_name("ray")
+    options = ["--num-cpus=1", "--include-dashboard=false", "--object-store-memory=200000000"]
+    options.append("--node-ip-address=127.0.0.1")  # nobody else is to reach it
+    log = tmp_path_factory.mktemp("ray") / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [ray, "start", "--head", "--block", f"--port={port}", *options],
+            stdout=out,
+            stderr=out,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"},
+        )
+    while "Ray runtime started" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.2)
+    address = f"127.0.0.1:{port}"
+    yield address
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="module", params=["in process", "ray"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    if request.param == "in process":
+        return InProcess()
+    return RayCluster(request.getfixturevalue("head"), workers=2)
+
+
+@dataclass(frozen=True)
+class Run:
+    task: Task
+    source: FakeSource
+
+
+BROKEN, STOPPED = 1, 3
+
+
+@pytest.fixture(scope="module")
+def run(cluster: Cluster) -> Run:
+    """A study with everything in it: good trials, one that raises, one that is told to stop."""
+    task = make_task()
+    proposals = allocations(task)
+    proposals.insert(BROKEN, igq.Allocation.of(dict.fromkeys(proposals[0], 3)))
+    source = FakeSource(proposals, stop_after={STOPPED: 1})
+    cluster.run(task, source)
+    return Run(task, source)
+
+
+def test_every_proposal_is_finished_once(run: Run) -> None:
+    numbers = sorted(number for number, _ in run.source.finished)
+    assert numbers == list(range(len(run.source.allocations)))
+    assert all(seconds >= 0 for seconds in run.source.seconds)
+
+
+def test_every_chunk_is_reported_as_the_objective_has_it(run: Run) -> None:
+    for number, allocation in enumerate(run.source.allocations):
+        if number in (BROKEN, STOPPED):
+            continue
+        seen, wanted = run.source.reports[number], expected(run.task, allocation)
+        assert [chunk for chunk, _ in seen] == [0, 1, 2, 3]
+        assert [len(kls) for _, kls in seen] == [2, 2, 2, 1]
+        for (_, kls), (_, truth) in zip(seen, wanted, strict=True):
+            assert kls == pytest.approx(truth, rel=1e-6)
+
+
+def test_a_trial_told_to_stop_reports_no_more(run: Run) -> None:
+    assert [chunk for chunk, _ in run.source.reports[STOPPED]] == [0, 1]
+    assert (STOPPED, None) in run.source.finished
+
+
+def test_an_error_is_the_end_of_its_trial_alone(run: Run) -> None:
+    errors = {number: error for number, error in run.source.finished if error}
+    assert list(errors) == [BROKEN]
+    assert errors[BROKEN].startswith("InvalidArgumentError: `num_groups` must be one of [2, 4]")
+    assert BROKEN not in run.source.reports
+
+
+def test_the_source_is_called_from_the_callers_thread(run: Run) -> None:
+    assert run.source.threads == {(os.getpid(), threading.get_ident())}
+
+
+def test_a_study_without_proposals_ends(cluster: Cluster) -> None:
+    source = FakeSource([])
+    cluster.run(make_task(), source)
+    assert source.finished == []
+
+
+def test_an_error_of_the_source_reaches_the_caller(cluster: Cluster) -> None:
+    def fail() -> None:
+        raise LookupError("no such trial")
+
+    task = make_task()
+    with pytest.raises(LookupError, match="no such trial"):
+        cluster.run(task, FakeSource(allocations(task), on_report=fail))
+
+
+def test_a_killed_worker_loses_nothing(head: str) -> None:
+    task = make_task(images=60, chunk_size=1)
+    source = FakeSource(allocations(task)[:3])
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        if not killed and sum(map(len, source.reports.values())) == 20:
+            killed.append(workers()[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    source.on_report = kill_one
+    RayCluster(head, workers=2).run(task, source)
+
+    assert killed
+    assert sorted(source.finished) == [(0, None), (1, None), (2, None)]
+    assert max(len(reports) for reports in source.reports.values()) > 60  # one began again
+    for number, allocation in enumerate(source.allocations):
+        last = dict(source.reports[number])
+        wanted = dict(expected(task, allocation))
+        assert last.keys() == wanted.keys()
+        assert all(last[chunk] == pytest.approx(wanted[chunk], rel=1e-6) for chunk in wanted)
+
+
+def test_a_trial_that_loses_every_worker_finishes_with_an_error(head: str) -> None:
+    task = make_task(images=60, chunk_size=1)
+    source = FakeSource(allocations(task)[:1])
+    killed: set[int] = set()
+
+    def kill_each() -> None:
+        for worker in workers():
+            os.kill(worker.pid, signal.SIGKILL)
+            killed.add(worker.pid)
+
+    source.on_report = kill_each
+    RayCluster(head, workers=1).run(task, source)
+
+    assert len(killed) == RETRIES + 1
+    [(number, error)] = source.finished
+    assert number == 0
+    assert error is not None
+    assert error.startswith("ActorDiedError: ")
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.1:9", "no answer"),
+        ("127.0.0.1", "no answer"),
+        ("127.0.0.1:ray", "no answer"),
+        ("ray://127.0.0.1:10001", "use `ray job submit`"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused(
+    address: str, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    task, start = make_task(), time.monotonic()
+    source = FakeSource(allocations(task))
+    with pytest.raises(ClusterError) as caught:
+        RayCluster(address).run(task, source)
+    rule = "`cluster` must be the address of a running Ray cluster"
+    assert str(caught.value) == f"{rule}, but got {address}: {reason}."
+    assert time.monotonic() - start < 20
+    assert source.proposed == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_gpus_that_no_machine_has_are_refused(head: str) -> None:
+    task = make_task()
+    source = FakeSource(allocations(task))
+    with pytest.raises(ClusterError, match=r"at most the GPUs of one machine .*, but got 64\."):
+        RayCluster(head, gpus_per_worker=64.0).run(task, source)
+    assert source.proposed == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"workers": 0}, "`workers` must be at least 1, but got 0."),
+        (
+            {"gpus_per_worker": 1.5},
+            "`gpus_per_worker` must be whole above 1, but got 1.5.",
+        ),
+    ],
+)
+def test_impossible_workers_are_refused(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(igq.InvalidArgumentError) as caught:
+        RayCluster(**arguments)
+    assert str(caught.value) == message
+
+
+INTERRUPTED = """
+import runpy, sys
+contract = runpy.run_path({path!r})
+def say():
+    print("reporting", flush=True)
+task = contract["make_task"](images=2000, chunk_size=1)
+source = contract["FakeSource"](contract["allocations"](task), on_report=say)
+try:
+    contract["RayCluster"](workers=1).run(task, source)
+except KeyboardInterrupt:
+    print("interrupted", source.finished)
+"""
+
+
+def test_one_interrupt_ends_a_run_and_ray_with_it() -> None:
+    """As a terminal does it: the signal goes to every process of the group. Ray starts anew."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED.format(path=__file__)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == "reporting\n"
+    started = descendants(run.pid)
+    assert any("raylet" in process.command for process in started)
+
+    interrupted = time.monotonic()
+    os.killpg(run.pid, signal.SIGINT)
+    out, err = run.communicate(timeout=30)
+
+    assert time.monotonic() - interrupted < 15
+    assert out.splitlines()[-1] == "interrupted []"
+    assert err == ""
+    time.sleep(2)
+    assert not {process.pid for process in processes()} & {process.pid for process in started}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: trials on CUDA are not checked")
+def test_trials_run_on_a_gpu() -> None:
+    task = make_task()
+    source = FakeSource(allocations(task))
+    RayCluster(workers=1).run(task, source)
+    for number, allocation in enumerate(source.allocations):
+        for (_, kls), (_, truth) in zip(
+            source.reports[number], expected(task, allocation), strict=True
+        ):
+            assert kls == pytest.approx(truth, abs=1e-3)

@@ -1,0 +1,178 @@
+"""Budgets as people write them, and allocations that keep them."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from igq import BopsTable, InfeasibleBudgetError, Layer, bops, uniform
+from pipeline.budget import keep, largest_uniform, random_allocation, resolve
+from search_spaces import BopsBudget, Budget, OverheadBudget, UniformBudget
+
+BITS = 4, 4
+CHOICES = (1, 2, 4, 8)
+FEW = settings(deadline=None, derandomize=True)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> BopsTable:
+    """Layers that cost the more, the more groups they have."""
+    steps = st.lists(st.integers(1, 50), min_size=len(CHOICES), max_size=len(CHOICES))
+    costs = [np.cumsum(draw(steps)).tolist() for _ in range(draw(st.integers(1, 5)))]
+    layers = {f"layer{i}": dict(zip(CHOICES, row, strict=True)) for i, row in enumerate(costs)}
+    return BopsTable(layers, draw(st.integers(0, 100)), {n: row[1] for n, row in layers.items()})
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[dict[str, int], BopsTable, int, int]:
+    """An allocation, what it costs, a budget that can be met, and a seed."""
+    table = draw(tables())
+    most = table.fixed + sum(max(costs.values()) for costs in table.layers.values())
+    start = {name: draw(st.sampled_from(CHOICES)) for name in table.layers}
+    budget = draw(st.integers(table.minimum, most))
+    return start, table, budget, draw(st.integers(0, 2**32))
+
+
+class TestResolve:
+    @pytest.mark.parametrize("groups", [1, 2, 8])
+    def test_uniform_is_what_so_many_groups_in_every_layer_cost(
+        self, layers: tuple[Layer, ...], table: BopsTable, groups: int
+    ) -> None:
+        budget = resolve(UniformBudget(uniform=groups), layers, table, *BITS)
+        assert budget == table.of(uniform(layers, groups))
+
+    def test_uniform_may_lie_between_the_choices(
+        self, layers: tuple[Layer, ...], table: BopsTable
+    ) -> None:
+        budget = resolve(UniformBudget(uniform=3), layers, table, *BITS)
+        assert table.of(uniform(layers, 2)) < budget < table.of(uniform(layers, 4))
+
+    def test_bops_are_taken_as_they_are(self, layers: tuple[Layer, ...], table: BopsTable) -> None:
+        wanted = table.minimum + 5
+        assert resolve(BopsBudget(bops=wanted), layers, table, *BITS) == wanted
+
+    def test_overhead_is_on_top_of_one_group_everywhere(
+        self, layers: tuple[Layer, ...], table: BopsTable
+    ) -> None:
+        budget = resolve(OverheadBudget(overhead="50 %"), layers, table, *BITS)
+        assert budget == int(1.5 * table.of(uniform(layers, 1)))
+
+    def test_overhead_is_on_top_of_one_group_even_where_one_is_no_choice(
+        self, layers: tuple[Layer, ...], table: BopsTable
+    ) -> None:
+        without_one = bops(layers, (2, 4), *BITS)
+        overhead = table.overhead(table.of(uniform(layers, 2))) + 1e-9
+        budget = resolve(OverheadBudget(overhead=overhead), layers, without_one, *BITS)
+        assert budget == table.of(uniform(layers, 2))
+
+    @pytest.mark.parametrize(
+        "budget",
+        [BopsBudget(bops=1), OverheadBudget(overhead="0.001 %"), UniformBudget(uniform=1)],
+        ids=["bops", "overhead", "uniform"],
+    )
+    def test_a_budget_that_nothing_meets_is_refused_with_the_cheapest_possible(
+        self, layers: tuple[Layer, ...], budget: Budget
+    ) -> None:
+        table = bops(layers, (2, 4), *BITS)
+        with pytest.raises(InfeasibleBudgetError, match=re.escape(f"{table.minimum:.4g} BOPs")):
+            resolve(budget, layers, table, *BITS)
+
+
+class TestLargestUniform:
+    @pytest.mark.parametrize("groups", CHOICES)
+    def test_is_exact_at_its_own_cost(
+        self, layers: tuple[Layer, ...], table: BopsTable, groups: int
+    ) -> None:
+        wanted = uniform(layers, groups)
+        assert largest_uniform(layers, table, table.of(wanted)) == wanted
+
+    @pytest.mark.parametrize(("groups", "fewer"), [(2, 1), (4, 2), (8, 4)])
+    def test_falls_to_fewer_groups_one_bop_below(
+        self, layers: tuple[Layer, ...], table: BopsTable, groups: int, fewer: int
+    ) -> None:
+        budget = table.of(uniform(layers, groups)) - 1
+        assert largest_uniform(layers, table, budget) == uniform(layers, fewer)
+
+
+class TestKeep:
+    @given(problems())
+    @FEW
+    def test_is_within_the_budget_and_gives_each_layer_one_of_its_choices(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, budget, seed = problem
+        kept = keep(start, table, budget, np.random.default_rng(seed))
+        assert table.of(kept) <= budget  # which also refuses what is not a choice
+
+    @given(problems())
+    @FEW
+    def test_depends_on_the_generator_alone(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, budget, seed = problem
+        first, second = (keep(start, table, budget, np.random.default_rng(seed)) for _ in range(2))
+        assert first == second
+
+    @given(problems())
+    @FEW
+    def test_what_was_within_the_budget_only_grows_and_by_one_choice_at_most(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, _, seed = problem
+        budget = table.of(start) + seed % 100
+        kept = keep(start, table, budget, np.random.default_rng(seed))
+        steps = [CHOICES.index(kept[name]) - CHOICES.index(start[name]) for name in start]
+        assert set(steps) <= {0, 1}
+
+    @given(problems())
+    @FEW
+    def test_a_layer_that_could_still_grow_has_grown_already(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, _, seed = problem
+        budget = table.of(start) + seed % 100
+        kept = keep(start, table, budget, np.random.default_rng(seed))
+        room = budget - table.of(kept)
+        for name, costs in table.layers.items():
+            place = CHOICES.index(kept[name])
+            if place + 1 < len(CHOICES) and costs[CHOICES[place + 1]] - costs[kept[name]] <= room:
+                assert kept[name] > start[name]
+
+    @given(tables(), st.integers(0, 2**32))
+    @FEW
+    def test_the_cheapest_allocation_is_what_the_least_budget_leaves(
+        self, table: BopsTable, seed: int
+    ) -> None:
+        start = dict.fromkeys(table.layers, max(CHOICES))
+        kept = keep(start, table, table.minimum, np.random.default_rng(seed))
+        assert dict(kept) == dict.fromkeys(table.layers, min(CHOICES))
+
+    def test_generators_of_other_seeds_change_other_layers(self, table: BopsTable) -> None:
+        start = dict.fromkeys(table.layers, 8)
+        budget = table.of(dict.fromkeys(table.layers, 2))
+        kept = {keep(start, table, budget, np.random.default_rng(seed)) for seed in range(8)}
+        assert len(kept) > 1
+
+    def test_a_budget_that_nothing_meets_is_refused(self, table: BopsTable) -> None:
+        with pytest.raises(InfeasibleBudgetError, match="cheapest possible"):
+            keep(dict.fromkeys(table.layers, 2), table, table.minimum - 1, np.random.default_rng(0))
+
+
+class TestRandomAllocation:
+    @given(problems())
+    @FEW
+    def test_is_within_the_budget(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        _, table, budget, seed = problem
+        drawn = random_allocation(table, budget, np.random.default_rng(seed))
+        assert table.of(drawn) <= budget
+
+    def test_reaches_every_choice_of_every_layer(self, table: BopsTable) -> None:
+        generator = np.random.default_rng(0)
+        budget = table.of(dict.fromkeys(table.layers, 4))
+        drawn = [random_allocation(table, budget, generator) for _ in range(200)]
+        for name in table.layers:
+            assert {allocation[name] for allocation in drawn} == set(CHOICES)

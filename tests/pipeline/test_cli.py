@@ -1,0 +1,390 @@
+"""The command line: what it prints, what it refuses and how, and what survives an interruption."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import search_spaces
+from pipeline.cli import main
+from pipeline.cluster import InProcess
+from pipeline.config import Folder
+from pipeline.preparation import costs, load_model
+from pipeline.proposals import read_trials
+from pipeline.study import Trial
+from pipeline.tracking import InMemoryTracker
+
+COMMANDS = ("spaces", "search", "export", "evaluate", "ui")
+IGQ = Path(sys.executable).with_name("igq")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Igq = Callable[..., Outcome]
+
+
+@pytest.fixture
+def igq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Igq:
+    """Run a command in this process and in tmp_path; trials run without Ray."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["igq", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> InMemoryTracker:
+    """Neither Ray nor MLflow."""
+    tracker = InMemoryTracker()
+    monkeypatch.setattr("pipeline.cluster.RayCluster", lambda address, workers: InProcess())
+    monkeypatch.setattr("pipeline.tracking.MlflowTracker", lambda uri: tracker)
+    return tracker
+
+
+@pytest.fixture
+def space(tmp_path: Path, write_space: Callable[..., Path]) -> Path:
+    return write_space(tmp_path / "space")
+
+
+def assert_refused(outcome: Outcome, rule: str) -> None:
+    """One message on stderr that has the rule and the value; exit code 2; no traceback."""
+    assert outcome.code == 2, outcome
+    assert re.search(rule, outcome.err), outcome.err
+    assert outcome.err.startswith("igq: ")
+    assert outcome.err.count("igq: ") == 1
+    assert "Traceback" not in outcome.out + outcome.err
+
+
+class TestHelp:
+    @pytest.mark.parametrize("arguments", [(), ("--help",)], ids=["igq", "igq --help"])
+    def test_igq_alone_lists_its_commands(self, igq: Igq, arguments: tuple[str, ...]) -> None:
+        outcome = igq(*arguments)
+        assert outcome.code == 0
+        assert all(f" {command} " in outcome.out for command in COMMANDS)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_each_command_shows_an_example(self, igq: Igq, command: str) -> None:
+        outcome = igq(command, "--help")
+        assert outcome.code == 0
+        assert f"Example: igq {command}" in outcome.out
+
+    def test_spaces_lists_every_bundled_space(self, igq: Igq) -> None:
+        outcome = igq("spaces")
+        assert outcome.code == 0
+        assert all(name in outcome.out for name in search_spaces.names())
+
+    MISTYPED = (
+        ("serach", "serach"),
+        ("search", "Missing argument 'space'"),
+        ("search demo --trials 0", "'--trials': .*1"),
+        ("search demo --workers 0", "'--workers': .*1"),
+        ("search demo --seed -1", "'--seed': .*0"),
+        ("search demo --sampler magic", "'magic'"),
+        ("export studies/demo", "Missing option '--out'"),
+    )
+
+    @pytest.mark.parametrize(("line", "said"), MISTYPED, ids=[line for line, _ in MISTYPED])
+    def test_a_mistyped_command_is_refused(
+        self, igq: Igq, line: str, said: str, tmp_path: Path
+    ) -> None:
+        outcome = igq(*line.split())
+        assert outcome.code == 2
+        assert re.search(said, re.sub(r"[│\s]+", " ", outcome.err), re.IGNORECASE)
+        assert list(tmp_path.iterdir()) == []
+
+
+def damage(weights: Path, how: str) -> None:
+    tensors = load_file(weights)
+    if how == "NaN":
+        tensors["norm.weight"][3] = torch.nan
+    elif how == "another shape":
+        tensors["norm.weight"] = torch.ones(13)
+    elif how == "a tensor too few":
+        del tensors["norm.weight"]
+    save_file(tensors, weights)
+
+
+@pytest.mark.usefixtures("in_process")
+class TestSearchRefuses:
+    """What is wrong is refused with its rule and value, and leaves no folder."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_written(self, tmp_path: Path) -> Any:
+        yield
+        assert not (tmp_path / "study").exists()
+
+    def test_an_unknown_space(self, igq: Igq) -> None:
+        outcome = igq("search", "deit_tinny_w4a4", "--out", "study")
+        assert_refused(outcome, "but got 'deit_tinny_w4a4'. Did you mean 'deit_tiny_w4a4'")
+
+    MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"weight_bits": 1}, "`weight_bits` must be between 2 and 8, but got weight_bits=1"),
+        ({"activation_bits": 9}, "`activation_bits` must be between 2 and 8, but got .*=9"),
+        ({"num_groups": [2]}, "`num_groups` must be at least two numbers"),
+        ({"model": "vit_tinny"}, "vit_tinny"),
+        (
+            {"budget": {"bops": 10}},
+            r"cheapest possible allocation's .* BOPs, but got budget=10",
+        ),
+        ({"weights": "none.safetensors"}, r"none\.safetensors could not be read as weights"),
+        ({"images": None}, "`images` must be given"),
+        ({"search_images": 9999}, "must hold at least 9999 images for search"),
+    )
+
+    @pytest.mark.parametrize(
+        ("change", "rule"), MISTAKES, ids=[next(iter(change)) for change, _ in MISTAKES]
+    )
+    def test_a_space_with_a_mistake(
+        self,
+        igq: Igq,
+        write_space: Callable[..., Path],
+        tmp_path: Path,
+        change: dict[str, Any],
+        rule: str,
+    ) -> None:
+        path = write_space(tmp_path / "space", **change)
+        assert_refused(igq("search", path, "--out", "study"), rule)
+
+    @pytest.mark.parametrize(
+        ("how", "rule"),
+        [
+            ("NaN", "must hold finite weights, but norm.weight has NaN or infinity"),
+            ("another shape", r"norm.weight has shape \[13\] where the model has \[12\]"),
+            ("a tensor too few", "lacks norm.weight"),
+        ],
+        ids=["NaN", "another shape", "a tensor too few"],
+    )
+    def test_weights_that_are_damaged_or_do_not_fit(
+        self, igq: Igq, space: Path, how: str, rule: str
+    ) -> None:
+        damage(space.with_name("weights.safetensors"), how)
+        assert_refused(igq("search", space, "--out", "study"), rule)
+
+    def test_an_empty_image_folder(self, igq: Igq, space: Path, tmp_path: Path) -> None:
+        (tmp_path / "images").mkdir()
+        outcome = igq("search", space, "--images", "images", "--out", "study")
+        assert_refused(outcome, "`images` must hold images that timm can list, got images")
+
+    def test_an_unreadable_image(self, igq: Igq, space: Path, tmp_path: Path) -> None:
+        (tmp_path / "images").mkdir()
+        for i in range(9):
+            Image.new("L", (8, 8), i).save(tmp_path / "images" / f"{i}.png")
+        (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+        outcome = igq("search", space, "--images", "images", "--out", "study")
+        assert_refused(outcome, r"every image must be readable, but .*broken\.png is not")
+
+    def test_no_such_image_folder(self, igq: Igq, space: Path) -> None:
+        outcome = igq("search", space, "--images", "nowhere", "--out", "study")
+        assert_refused(outcome, "`images` must be a folder.* but got 'nowhere'")
+
+    def test_a_study_to_resume_that_is_not_there(self, igq: Igq, space: Path) -> None:
+        outcome = igq("search", space, "--out", "study", "--resume")
+        assert_refused(outcome, r"a study must hold study\.json, but study has none")
+
+    def test_a_folder_that_cannot_be_written(self, igq: Igq, space: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        outcome = igq("search", space, "--out", "file/study")
+        assert_refused(outcome, "`out` must be a folder that can be written, but file/study is not")
+
+
+class TestSearchRefusesWhatItCannotReach:
+    def test_a_cluster(self, igq: Igq, space: Path, tmp_path: Path) -> None:
+        outcome = igq("search", space, "--cluster", "127.0.0.1:1", "--out", "study")
+        assert_refused(outcome, "`cluster` must be .*, but got 127.0.0.1:1")
+        assert not (tmp_path / "study").exists()
+
+    @pytest.mark.parametrize(
+        "uri", ["http://127.0.0.1:1", "sqlite:////no/such/\0/mlflow.db"], ids=["http", "sqlite"]
+    )
+    def test_a_tracking_server(self, igq: Igq, space: Path, tmp_path: Path, uri: str) -> None:
+        outcome = igq("search", space, "--tracking", uri, "--out", "study")
+        assert_refused(outcome, f"but got {re.escape(uri)}")
+        assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.usefixtures("in_process")
+class TestCommandsInARow:
+    """Search, export and evaluate, as a user would."""
+
+    def test_each_says_what_comes_next(self, igq: Igq, space: Path, tmp_path: Path) -> None:
+        searched = igq("search", space, "--out", "studies/tiny")
+        assert (searched.code, searched.err) == (0, "")
+        for row in ("best", "uniform", "ilp", "random"):
+            assert re.search(rf"^\W*{row} ", searched.out, re.MULTILINE)
+        following = "igq export studies/tiny --out artifacts/tiny"
+        assert f"Next: {following}" in searched.out
+
+        exported = igq(*following.split()[1:])
+        assert (exported.code, exported.err) == (0, "")
+        assert (tmp_path / "artifacts" / "tiny" / "manifest.json").exists()
+        assert "Next: igq evaluate artifacts/tiny --images" in exported.out
+
+        weights = space.with_name("weights.safetensors")
+        evaluated = igq("evaluate", "artifacts/tiny", "--images", "digits", "--weights", weights)
+        assert (evaluated.code, evaluated.err) == (0, "")
+        assert re.search(r"797 images, top-1 .* KL \d", evaluated.out)
+        assert "noted at the end of its search, on 6 images of digits" in evaluated.out
+
+    def test_a_study_of_another_model_is_not_resumed(
+        self, igq: Igq, space: Path, write_space: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        assert igq("search", space, "--out", "study", "--trials", "4").code == 0
+        before = (tmp_path / "study" / "study.json").read_bytes()
+        other = write_space(tmp_path / "other", seed=1)
+        outcome = igq("search", other, "--out", "study", "--resume")
+        assert_refused(outcome, "`resume` needs the study that was started in study, but its model")
+        assert (tmp_path / "study" / "study.json").read_bytes() == before
+
+        assert_refused(igq("search", space, "--out", "study"), "`out` must not hold a study yet")
+        exported = igq(
+            "export", "study", "--out", "new", "--weights", other.with_name("weights.safetensors")
+        )
+        assert_refused(exported, "`weights` must be those of the study")
+        assert not (tmp_path / "new").exists()
+
+    def test_an_export_is_refused_where_something_is(self, igq: Igq, tmp_path: Path) -> None:
+        assert_refused(igq("export", "nowhere", "--out", "new"), r"must hold study\.json")
+        assert not (tmp_path / "new").exists()
+
+    def test_evaluating_what_is_no_artifact_is_refused(self, igq: Igq, tmp_path: Path) -> None:
+        outcome = igq("evaluate", "nowhere", "--images", "digits")
+        assert_refused(outcome, "nowhere could not be read as an artifact")
+
+    def test_pages_of_no_study_are_refused(self, igq: Igq, tmp_path: Path) -> None:
+        assert_refused(igq("ui", "nowhere"), r"must hold study\.json")
+        assert list(tmp_path.iterdir()) == []
+
+
+# From here on the real thing: Ray, MLflow, and the command in a process of its own.
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of a study on disk: the journal's trials and MLflow's runs."""
+
+    trials: tuple[Trial, ...]
+    parents: list[Run]
+    runs: list[Run]
+
+    @classmethod
+    def of(cls, space: Path, study: Path) -> "Kept":
+        loaded = search_spaces.load(space)
+        _, table, _ = costs(loaded, load_model(loaded))
+        client = MlflowClient(tracking_uri=f"sqlite:///{study / 'mlflow.db'}")
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        found = list(client.search_runs(experiments, max_results=1000))
+        parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+        runs = [run for run in found if run not in parents]
+        return cls(read_trials(Folder(study).journal, loaded.name, table), parents, runs)
+
+    def assert_whole(self, trials: int) -> None:
+        """Every trial ended, in the journal and in MLflow, and each of them once."""
+        assert len(self.trials) == trials
+        numbers = Counter(trial.number for trial in self.trials)
+        assert set(numbers.values()) == {1}
+        assert Counter(int(run.data.tags["igq.trial"]) for run in self.runs) == numbers
+        assert {run.info.status for run in self.runs} <= {"FINISHED", "KILLED", "FAILED"}
+        assert [run.info.status for run in self.parents] == ["FINISHED"]
+        sampled = [t.proposal.allocation for t in self.trials if t.proposal.origin == "sampler"]
+        assert len(set(sampled)) == len(sampled)
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a search as a user would, in a process of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(space: Path, *more: str) -> subprocess.Popen[str]:
+        command = [str(IGQ), "search", str(space), "--out", "study", "--workers", "2", *more]
+        started.append(
+            subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def wait_for_trials(process: subprocess.Popen[str], study: Path, trials: int) -> None:
+    """Until so many trials have completed, as the journal says."""
+    journal = Folder(study).journal
+    while process.poll() is None:
+        if journal.exists() and journal.read_text().count('"state":"complete"') >= trials:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"ended with {process.returncode}: {process.communicate()}")
+
+
+def test_a_search_that_is_interrupted_and_then_killed_loses_no_trial_and_runs_none_twice(
+    start: Start, write_space: Callable[..., Path], tmp_path: Path
+) -> None:
+    trials, study = 30, tmp_path / "study"
+    space = write_space(tmp_path / "space", trials=trials, num_groups=[1, 2, 3, 4])
+
+    interrupted = start(space)
+    wait_for_trials(interrupted, study, 3)
+    interrupted.send_signal(signal.SIGINT)
+    out, err = interrupted.communicate(timeout=120)
+    assert (interrupted.returncode, err) == (130, "")
+    assert "--resume" in out
+    first = Kept.of(space, study)
+    assert 3 <= len(first.trials) < trials
+    assert [run.info.status for run in first.parents] == ["KILLED"]
+
+    killed = start(space, "--resume")
+    wait_for_trials(killed, study, len(first.trials) + 3)
+    killed.kill()
+    killed.communicate(timeout=120)
+    second = Kept.of(space, study)
+    assert len(first.trials) + 3 <= len(second.trials) < trials
+    assert second.trials[: len(first.trials)] == first.trials
+
+    resumed = start(space, "--resume")
+    out, err = resumed.communicate(timeout=240)
+    assert (resumed.returncode, err) == (0, "")
+    kept = Kept.of(space, study)
+    kept.assert_whole(trials)
+    assert kept.trials[: len(second.trials)] == second.trials
+    assert Counter(trial.proposal.origin for trial in kept.trials) == {
+        "uniform": 1,
+        "ilp": 1,
+        "random": 7,
+        "sampler": 21,
+    }

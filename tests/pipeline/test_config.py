@@ -1,0 +1,150 @@
+"""What makes two studies the same, and which folders a study may have."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config import (
+    Definition,
+    Folder,
+    Request,
+    Sampler,
+    check_folder,
+    check_same,
+    digest,
+    fingerprint,
+    write_definition,
+)
+from pipeline.errors import StudyError
+from pipeline.files import read_json
+
+
+@pytest.fixture
+def definition(make_request: Callable[..., Request]) -> Definition:
+    return Definition(
+        space=make_request().space,
+        weights="/somewhere/weights.safetensors",
+        model="0123",
+        images={"calibration": "a", "search": "b", "validation": "c"},
+        sources={"calibration": "digits", "search": "digits", "validation": "digits"},
+        seed=0,
+        sampler=Sampler.TPE,
+    )
+
+
+def changed(definition: Definition, what: str) -> Definition:
+    space = definition.space.model_copy
+    changes: dict[str, dict[str, Any]] = {
+        "weights": {"weights": "/elsewhere/weights.safetensors"},
+        "sources": {"sources": {"calibration": "/elsewhere"}},
+        "trials": {"space": space(update={"trials": 999})},
+        "description": {"space": space(update={"description": "in other words"})},
+        "model": {"model": "4567"},
+        "images": {"images": {**definition.images, "search": "d"}},
+        "seed": {"seed": 1},
+        "sampler": {"sampler": Sampler.RANDOM},
+        "weight_bits": {"space": space(update={"weight_bits": 8})},
+        "num_groups": {"space": space(update={"num_groups": (1, 2)})},
+    }
+    return replace(definition, **changes[what])
+
+
+class TestDefinition:
+    @pytest.mark.parametrize("what", ["weights", "sources", "trials", "description"])
+    def test_where_files_lie_and_how_long_it_runs_make_no_other_study(
+        self, definition: Definition, what: str
+    ) -> None:
+        other = changed(definition, what)
+        assert other != definition
+        assert other.key == definition.key
+
+    @pytest.mark.parametrize(
+        "what", ["model", "images", "seed", "sampler", "weight_bits", "num_groups"]
+    )
+    def test_what_decides_the_numbers_makes_another_study(
+        self, definition: Definition, what: str
+    ) -> None:
+        assert changed(definition, what).key != definition.key
+
+
+class TestFingerprint:
+    def test_is_the_same_for_the_same_tensors(self, model: nn.Module) -> None:
+        assert fingerprint(model) == fingerprint(model)
+
+    def test_differs_where_one_weight_does(self, model: nn.Module, other_model: nn.Module) -> None:
+        assert fingerprint(other_model) != fingerprint(model)
+
+    def test_differs_where_the_same_tensors_have_other_names(self) -> None:
+        tensor = nn.Parameter(torch.ones(2))
+        first, second = nn.ParameterDict({"a": tensor}), nn.ParameterDict({"b": tensor})
+        assert fingerprint(first) != fingerprint(second)
+
+
+def test_a_digest_ignores_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
+
+
+class TestCheckSame:
+    @pytest.mark.parametrize("what", ["weights", "sources", "trials"])
+    def test_the_same_study_goes_on(
+        self, definition: Definition, tmp_path: Path, what: str
+    ) -> None:
+        write_definition(Folder(tmp_path), definition)
+        check_same(Folder(tmp_path), changed(definition, what))
+
+    @pytest.mark.parametrize(
+        ("what", "then", "now"),
+        [
+            ("seed", "0", "1"),
+            ("model", "'0123'", "'4567'"),
+            ("sampler", "'tpe'", "'random'"),
+            ("images", "'b'", "'d'"),
+        ],
+    )
+    def test_another_study_is_refused_with_what_differs(
+        self, definition: Definition, tmp_path: Path, what: str, then: str, now: str
+    ) -> None:
+        write_definition(Folder(tmp_path), definition)
+        before = read_json(Folder(tmp_path).study)
+        with pytest.raises(
+            StudyError,
+            match=rf"^`resume` needs .* its {what} differs: .*{then}.* then, .*{now}.* now",
+        ):
+            check_same(Folder(tmp_path), changed(definition, what))
+        assert read_json(Folder(tmp_path).study) == before
+
+
+class TestCheckFolder:
+    def test_a_new_folder_is_made(self, tmp_path: Path) -> None:
+        check_folder(Folder(tmp_path / "a" / "b"), resume=False)
+        assert (tmp_path / "a" / "b").is_dir()
+
+    def test_a_folder_with_a_study_is_refused_with_the_way_out(
+        self, definition: Definition, tmp_path: Path
+    ) -> None:
+        write_definition(Folder(tmp_path), definition)
+        with pytest.raises(StudyError, match=r"^`out` must not hold a study yet.*--resume"):
+            check_folder(Folder(tmp_path), resume=False)
+        check_folder(Folder(tmp_path), resume=True)
+
+    def test_there_must_be_a_study_to_resume(self, tmp_path: Path) -> None:
+        with pytest.raises(StudyError, match=r"^a study must hold study\.json, but .* has none"):
+            check_folder(Folder(tmp_path / "none"), resume=True)
+        assert not (tmp_path / "none").exists()
+
+    def test_a_folder_that_cannot_be_made_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(StudyError, match=r"^`out` must be a folder that can be written, but "):
+            check_folder(Folder(tmp_path / "file" / "study"), resume=False)
+
+
+@pytest.mark.parametrize(("trials", "expected"), [(None, 12), (3, 3)])
+def test_a_request_has_the_space_s_trials_unless_it_says_otherwise(
+    make_request: Callable[..., Request], trials: int | None, expected: int
+) -> None:
+    assert make_request(trials=trials).num_trials == expected

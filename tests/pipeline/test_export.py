@@ -1,0 +1,261 @@
+"""From a study to a model that runs: what is exported is what was searched."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+import igq
+import search_spaces
+from igq import ArtifactError
+from igq.candidates import Candidates
+from pipeline.cache import load_candidates
+from pipeline.cluster import InProcess
+from pipeline.config import Folder, Request
+from pipeline.data import Images, Preprocessing, draw, open_source
+from pipeline.errors import StudyError
+from pipeline.exporting import Exported, evaluate_artifact, export
+from pipeline.objective import Objective, Task
+from pipeline.preparation import load_model
+from pipeline.reports import Screen
+from pipeline.searching import Result, search
+from pipeline.study import Source, best
+from pipeline.tracking import InMemoryTracker
+
+
+@dataclass(frozen=True)
+class Interrupted(InProcess):
+    """A cluster that is interrupted when the source hears of its `after`-th report."""
+
+    after: int = 50
+
+    def run(self, task: Task, source: Source) -> None:
+        calls = iter(range(self.after))
+
+        class Counted:
+            next, finish = source.next, source.finish
+
+            def report(self, number: int, chunk: int, kls: Any) -> bool:
+                if next(calls, None) is None:
+                    raise KeyboardInterrupt
+                return source.report(number, chunk, kls)
+
+        super().run(task, Counted())
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A finished study."""
+
+    request: Request
+    result: Result
+
+    @property
+    def folder(self) -> Path:
+        return self.request.out
+
+    def images(self) -> dict[str, Images]:
+        """The images of the study, drawn again."""
+        source = open_source("digits", Preprocessing.of(load_model(self.request.space)))
+        counts = {"calibration": 2, "search": 8, "validation": 6}
+        return draw({name: (source, n, n) for name, n in counts.items()}, seed=0)
+
+    def candidates(self) -> Candidates:
+        space, model = self.request.space, load_model(self.request.space)
+        (path,) = Folder(self.folder).cache.glob("*.safetensors")
+        return load_candidates(path, igq.layers(model), space.num_groups, space.activation_bits)
+
+
+@pytest.fixture(scope="module")
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, write_space: Callable[..., Path]
+) -> Searched:
+    folder = tmp_path_factory.mktemp("searched")
+    request = Request(search_spaces.load(write_space(folder / "space")), folder / "study")
+    screen = Screen(Console(file=io.StringIO()))
+    return Searched(request, search(request, InProcess(), InMemoryTracker(), screen))
+
+
+@pytest.fixture(scope="module")
+def exported(searched: Searched) -> Exported:
+    return export(searched.folder, searched.folder.parent / "artifact")
+
+
+def write_digits(folder: Path, images: Images) -> None:
+    """Images in folders of their classes, as `digits` has them: 0 to 16 become -1 to 1."""
+    assert images.labels is not None
+    for i, (image, label) in enumerate(zip(images.values, images.labels.tolist(), strict=True)):
+        path = folder / str(label) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = ((image[0] + 1) / 2 * 255).round().to(torch.uint8).numpy()
+        Image.fromarray(pixels).save(path)
+
+
+class TestExport:
+    def test_is_the_best_trial(self, searched: Searched, exported: Exported) -> None:
+        assert exported.trial == searched.result.best
+        assert igq.load(exported.path).allocation == searched.result.best.proposal.allocation
+
+    def test_predicts_what_the_trial_s_allocation_predicts(
+        self, searched: Searched, exported: Exported
+    ) -> None:
+        chosen = searched.candidates().select(searched.result.best.proposal.allocation)
+        quantized = igq.quantize(load_model(searched.request.space), chosen, weight_bits=4)
+        images = searched.images()["validation"].values
+        with torch.inference_mode():
+            assert torch.equal(igq.load(exported.path).model(images), quantized(images))
+
+    def test_reaches_the_kl_that_the_trial_had(
+        self, searched: Searched, exported: Exported
+    ) -> None:
+        images = searched.images()["search"].values
+        model = load_model(searched.request.space)
+        score = igq.evaluate(igq.load(exported.path).model, images, reference=model)
+        assert score.kls is not None
+        assert score.kls.tolist() == pytest.approx(list(searched.result.best.kls), rel=1e-4)
+
+    def test_notes_where_it_comes_from(self, searched: Searched, exported: Exported) -> None:
+        notes = igq.load(exported.path).notes
+        assert notes == json.loads(json.dumps(exported.notes))
+        assert notes["trial"] == searched.result.best.number
+        assert notes["result"] == json.loads(searched.result.folder.result.read_text())
+
+    def test_of_an_unfinished_study_takes_the_best_so_far(
+        self, make_request: Callable[..., Request], screen: Screen, tmp_path: Path
+    ) -> None:
+        request, tracker = make_request(), InMemoryTracker()
+        with pytest.raises(KeyboardInterrupt):
+            search(request, Interrupted(), tracker, screen)
+        assert 0 < len(tracker.trials) < 12
+        assert tracker.study is not None
+        exported = export(request.out, tmp_path / "artifact")
+        assert exported.trial == best(tracker.trials.values(), tracker.study.budget)
+        assert exported.notes["result"] is None
+        assert igq.load(exported.path).allocation == exported.trial.proposal.allocation
+
+    def test_weights_may_have_been_moved(self, searched: Searched, tmp_path: Path) -> None:
+        assert searched.request.space.weights is not None
+        moved = tmp_path / "moved.safetensors"
+        moved.write_bytes(searched.request.space.weights.read_bytes())
+        assert export(searched.folder, tmp_path / "artifact", moved).trial == searched.result.best
+
+    def test_changes_nothing_in_the_study(self, searched: Searched, tmp_path: Path) -> None:
+        def contents() -> dict[Path, bytes]:
+            files = (path for path in searched.folder.rglob("*") if path.is_file())
+            return {path: path.read_bytes() for path in files}
+
+        before = contents()
+        export(searched.folder, tmp_path / "artifact")
+        assert contents() == before
+
+
+class TestRefusedExport:
+    def test_other_weights(
+        self, searched: Searched, tmp_path: Path, write_space: Callable[..., Path]
+    ) -> None:
+        others = write_space(tmp_path / "others", seed=1).with_name("weights.safetensors")
+        with pytest.raises(StudyError, match=r"^`weights` must be those of the study in "):
+            export(searched.folder, tmp_path / "artifact", others)
+        assert not (tmp_path / "artifact").exists()
+
+    def test_a_folder_that_is_there(self, searched: Searched, tmp_path: Path) -> None:
+        with pytest.raises(ArtifactError, match="must not exist yet"):
+            export(searched.folder, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_cannot_be(self, searched: Searched, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(ArtifactError, match="must be writable"):
+            export(searched.folder, tmp_path / "file" / "artifact")
+
+    def test_no_study(self, tmp_path: Path) -> None:
+        with pytest.raises(StudyError, match=r"^a study must hold study\.json"):
+            export(tmp_path, tmp_path / "artifact")
+
+    def test_a_study_without_a_trial_that_completed(
+        self, make_request: Callable[..., Request], screen: Screen, tmp_path: Path
+    ) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            search(make_request(), Interrupted(after=1), InMemoryTracker(), screen)
+        with pytest.raises(StudyError, match="must have a trial that completed"):
+            export(tmp_path / "study", tmp_path / "artifact")
+        assert not (tmp_path / "artifact").exists()
+
+
+class TestEvaluate:
+    def test_agrees_with_the_search_s_table_on_the_same_images(
+        self, searched: Searched, exported: Exported, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        validation = searched.images()["validation"]
+        monkeypatch.setattr("pipeline.exporting.load_all", lambda source, progress: validation)
+        measured = evaluate_artifact(exported.path, "digits", searched.request.space.weights)
+        row = searched.result.comparisons[0]
+        assert measured.fingerprint == exported.notes["result"]["validation"]["fingerprint"]
+        assert measured.images == 6
+        assert measured.score.kl == pytest.approx(row.kl, rel=1e-5)
+        assert measured.score.top1 == row.top1
+        assert measured.reference_top1 == searched.result.reference_top1
+
+    def test_reads_every_image_of_a_folder(
+        self, searched: Searched, exported: Exported, tmp_path: Path
+    ) -> None:
+        write_digits(tmp_path / "images", searched.images()["search"])
+        measured = evaluate_artifact(exported.path, str(tmp_path / "images"), None)
+        assert measured.images == 8
+        assert measured.score.kl is None
+
+    def test_has_no_kl_without_the_full_precision_weights(self, exported: Exported) -> None:
+        measured = evaluate_artifact(exported.path, "digits", None)
+        assert measured.images == 797
+        assert measured.score.kl is None
+        assert measured.score.top1 is not None
+        assert measured.reference_top1 is None
+
+    def test_says_how_far_it_is(self, searched: Searched, exported: Exported) -> None:
+        heard: dict[str, list[float]] = {}
+
+        def steps(name: str) -> Callable[[float], None]:
+            return heard.setdefault(name, []).append
+
+        evaluate_artifact(exported.path, "digits", searched.request.space.weights, steps)
+        for shares in heard.values():
+            assert shares == sorted(shares)
+            assert shares[-1] == 1.0
+
+    def test_an_artifact_that_no_study_made_is_refused(
+        self, searched: Searched, tmp_path: Path
+    ) -> None:
+        """Saved by `igq.save` alone it does not say how images become its input."""
+        model = load_model(searched.request.space)
+        chosen = searched.candidates().select(igq.uniform(igq.layers(model), 2))
+        path = igq.save(igq.quantize(model, chosen, weight_bits=4), tmp_path / "artifact")
+        with pytest.raises(ArtifactError, match="preprocessing"):
+            evaluate_artifact(path, "digits", None)
+
+    def test_no_artifact_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ArtifactError, match="could not be read as an artifact"):
+            evaluate_artifact(tmp_path, "digits", None)
+
+
+def test_a_worker_s_objective_agrees_with_the_exported_model(
+    searched: Searched, exported: Exported
+) -> None:
+    images = searched.images()["search"].values
+    model = load_model(searched.request.space)
+    task = Task(
+        model,
+        igq.vit.quantize_weights(model, 4),
+        searched.candidates(),
+        images,
+        igq.evaluation.log_probabilities(model, images),
+        chunk_size=8,
+    )
+    (kls,) = Objective(task).evaluate(exported.trial.proposal.allocation)
+    assert kls == pytest.approx(list(exported.trial.kls), rel=1e-4)

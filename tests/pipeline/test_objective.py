@@ -1,0 +1,84 @@
+"""A trial's numbers: those of the quantized model that the allocation makes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import igq
+from igq import Allocation, InvalidArgumentError
+from igq.evaluation import log_probabilities
+from igq.vit import quantize_weights
+from pipeline.objective import Objective, Task
+
+
+@pytest.fixture(scope="module")
+def task(model: nn.Module) -> Task:
+    """Seven images, in chunks of three."""
+    images = torch.randn(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Task(
+        model=model,
+        weights=quantize_weights(model, 4),
+        candidates=igq.fit(igq.observe(model, images[:2]), (1, 2, 4), bits=4),
+        images=images,
+        reference=log_probabilities(model, images),
+        chunk_size=3,
+    )
+
+
+def uniform(task: Task, groups: int) -> Allocation:
+    return igq.uniform(task.candidates.layers, groups)
+
+
+def flat(chunks: list[list[float]]) -> torch.Tensor:
+    return torch.tensor([kl for chunk in chunks for kl in chunk])
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_kls_are_those_of_the_quantized_model(task: Task, groups: int) -> None:
+    allocation = uniform(task, groups)
+    selected = task.candidates.select(allocation)
+    quantized = igq.quantize(task.model, selected, weight_bits=4)
+    expected = igq.evaluate(quantized, task.images, reference=task.model).kls
+    chunks = list(Objective(task).evaluate(allocation))
+    torch.testing.assert_close(flat(chunks), expected)
+
+
+def test_chunks_have_the_images_in_order_and_the_rest_at_the_end(task: Task) -> None:
+    chunks = list(Objective(task).evaluate(uniform(task, 2)))
+    assert [len(chunk) for chunk in chunks] == [3, 3, 1]
+    assert task.num_chunks == 3
+
+
+def test_trials_of_one_worker_leave_no_trace(task: Task) -> None:
+    objective = Objective(task)
+    first = list(objective.evaluate(uniform(task, 1)))
+    other = list(objective.evaluate(uniform(task, 4)))
+    assert list(objective.evaluate(uniform(task, 1))) == first
+    assert other != first
+
+
+def test_a_trial_that_was_stopped_leaves_no_trace(task: Task) -> None:
+    objective = Objective(task)
+    next(objective.evaluate(uniform(task, 4)))
+    again = list(objective.evaluate(uniform(task, 1)))
+    assert again == list(Objective(task).evaluate(uniform(task, 1)))
+
+
+def test_the_model_of_the_task_stays_in_full_precision(task: Task) -> None:
+    before = repr(task.model)
+    list(Objective(task).evaluate(uniform(task, 2)))
+    assert repr(task.model) == before
+    assert torch.equal(log_probabilities(task.model, task.images), task.reference)
+
+
+def test_a_kl_that_is_not_finite_is_an_error(task: Task) -> None:
+    damaged = replace(task, reference=torch.full_like(task.reference, torch.nan))
+    with pytest.raises(FloatingPointError, match=r"^the KL of an image is not finite$"):
+        list(Objective(damaged).evaluate(uniform(task, 2)))
+
+
+def test_an_allocation_of_another_model_is_refused(task: Task) -> None:
+    with pytest.raises(InvalidArgumentError, match="`allocation` must name each"):
+        list(Objective(task).evaluate(Allocation.of({"fc": 2})))

@@ -1,0 +1,201 @@
+"""What is computed once is computed once: for the same weights, images and choices."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import igq
+import pipeline.preparation
+from igq import Allocation, InfeasibleBudgetError
+from igq.candidates import bounds
+from pipeline.config import Folder, Request, fingerprint
+from pipeline.data import Images, Preprocessing, draw, open_source
+from pipeline.preparation import CHUNKS, RANDOM_TRIALS, Preparation, baselines, prepare
+from pipeline.study import Origin
+
+Prepare = Callable[..., Preparation]
+COMPUTES = ("observe", "fit", "sensitivity")
+
+
+def drawn(model: nn.Module, seed: int = 0) -> dict[str, Images]:
+    source = open_source("digits", Preprocessing.of(model))
+    return draw({"calibration": (source, 2, 2), "search": (source, 11, 11)}, seed)
+
+
+@pytest.fixture
+def images(model: nn.Module) -> dict[str, Images]:
+    return drawn(model)
+
+
+@pytest.fixture
+def run(
+    make_request: Callable[..., Request],
+    model: nn.Module,
+    images: dict[str, Images],
+    tmp_path: Path,
+) -> Prepare:
+    """Prepare the tiny study; what is given replaces a part of it."""
+
+    def call(space: dict[str, Any] | None = None, **changes: Any) -> Preparation:
+        given: dict[str, Any] = {"model": model, **images} | changes
+        key = fingerprint(given["model"])
+        calibration, search = given["calibration"], given["search"]
+        folder = Folder(tmp_path / "study")
+        request = make_request(space=space)
+        steps = lambda name: lambda share: None  # noqa: E731
+        return prepare(request.space, given["model"], key, calibration, search, folder, steps)
+
+    return call
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes what is computed and not read."""
+    notes: list[str] = []
+
+    def noting(name: str) -> Callable[..., Any]:
+        original = getattr(pipeline.preparation, name)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            notes.append(name)
+            return original(*arguments, **more)
+
+        return call
+
+    for name in COMPUTES:
+        monkeypatch.setattr(pipeline.preparation, name, noting(name))
+    return notes
+
+
+class TestCache:
+    def test_the_first_run_computes_all(self, run: Prepare, computed: list[str]) -> None:
+        run()
+        assert computed == ["observe", "fit", "sensitivity"]
+
+    def test_the_second_run_reads_all(self, run: Prepare, computed: list[str]) -> None:
+        first = run()
+        computed.clear()
+        second = run()
+        assert computed == []
+        assert second.harm == first.harm
+
+    def test_another_budget_starts_from_the_same_table(
+        self, run: Prepare, computed: list[str]
+    ) -> None:
+        first = run()
+        computed.clear()
+        second = run(space={"budget": {"uniform": 4}})
+        assert computed == []
+        assert second.budget > first.budget
+        assert second.harm == first.harm
+
+    def test_other_weights_start_anew(
+        self, run: Prepare, computed: list[str], other_model: nn.Module
+    ) -> None:
+        run()
+        computed.clear()
+        run(model=other_model)
+        assert computed == ["observe", "fit", "sensitivity"]
+
+    @pytest.mark.parametrize(
+        ("purpose", "expected"),
+        [("calibration", ["observe", "fit", "sensitivity"]), ("search", ["sensitivity"])],
+    )
+    def test_other_images_compute_what_follows_from_them(
+        self,
+        run: Prepare,
+        computed: list[str],
+        model: nn.Module,
+        purpose: str,
+        expected: list[str],
+    ) -> None:
+        run()
+        computed.clear()
+        run(**{purpose: drawn(model, seed=1)[purpose]})
+        assert computed == expected
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ({"num_groups": [1, 2]}, ["observe", "fit", "sensitivity"]),
+            ({"activation_bits": 8}, ["observe", "fit", "sensitivity"]),
+            ({"sensitivity_images": 3}, ["sensitivity"]),
+            ({"weight_bits": 8}, []),
+        ],
+        ids=["num_groups", "activation_bits", "sensitivity_images", "weight_bits"],
+    )
+    def test_another_space_computes_what_follows_from_it(
+        self, run: Prepare, computed: list[str], change: dict[str, Any], expected: list[str]
+    ) -> None:
+        run()
+        computed.clear()
+        run(space=change)
+        assert computed == expected
+
+    def test_cached_candidates_are_those_that_would_be_fitted(
+        self, run: Prepare, model: nn.Module, images: dict[str, Images]
+    ) -> None:
+        run()
+        cached = run().task.candidates
+        fresh = igq.fit(igq.observe(model, images["calibration"].values), (1, 2, 4), bits=4)
+        old, new = bounds(cached), bounds(fresh)
+        assert old.keys() == new.keys()
+        assert all(torch.equal(old[name], new[name]) for name in new)
+
+
+class TestPreparation:
+    def test_harm_is_measured_on_the_first_of_the_search_images(
+        self, run: Prepare, model: nn.Module, images: dict[str, Images]
+    ) -> None:
+        prepared = run()
+        first = images["search"].values[:2]
+        assert prepared.harm == igq.sensitivity(model, prepared.task.candidates, first)
+
+    def test_a_trial_reports_at_most_eight_times_and_sees_every_image(self, run: Prepare) -> None:
+        task = run().task
+        assert task.num_chunks <= CHUNKS
+        assert sum(len(chunk) for chunk in task.images.split(task.chunk_size)) == 11
+
+    def test_a_budget_that_nothing_meets_is_refused(self, run: Prepare, tmp_path: Path) -> None:
+        with pytest.raises(InfeasibleBudgetError, match="cheapest possible"):
+            run(space={"budget": {"bops": 10}})
+        assert not (tmp_path / "study").exists()
+
+
+class TestBaselines:
+    def test_are_uniform_then_ilp_then_random_and_within_the_budget(self, run: Prepare) -> None:
+        prepared = run()
+        given = baselines(prepared, trials=12, seed=0)
+        expected = [Origin.UNIFORM, Origin.ILP, *[Origin.RANDOM] * 3]
+        assert [origin for origin, _ in given] == expected
+        assert all(prepared.bops.of(allocation) <= prepared.budget for _, allocation in given)
+
+    def test_uniform_is_the_budget_s_own(self, run: Prepare) -> None:
+        prepared = run()
+        _, allocation = baselines(prepared, trials=12, seed=0)[0]
+        assert allocation == igq.uniform(prepared.layers, 2)
+
+    def test_ilp_is_the_least_harm_within_the_budget(self, run: Prepare) -> None:
+        prepared = run()
+        _, allocation = baselines(prepared, trials=12, seed=0)[1]
+        assert allocation == igq.allocate(prepared.harm, prepared.bops, prepared.budget)
+
+    @pytest.mark.parametrize(("trials", "drawn"), [(1, 0), (7, 1), (12, 3), (1000, RANDOM_TRIALS)])
+    def test_random_ones_are_at_most_a_quarter_of_the_trials(
+        self, run: Prepare, trials: int, drawn: int
+    ) -> None:
+        given = baselines(run(), trials, seed=0)
+        assert [origin for origin, _ in given].count(Origin.RANDOM) == drawn
+
+    def test_a_seed_decides_the_random_ones(self, run: Prepare) -> None:
+        prepared = run()
+
+        def random(seed: int) -> list[Allocation]:
+            return [allocation for _, allocation in baselines(prepared, 12, seed)[2:]]
+
+        assert random(0) == random(0)
+        assert random(0) != random(1)

@@ -1,0 +1,409 @@
+"""A search from beginning to end, without Ray and MLflow; interrupted, resumed and refused."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from PIL import Image
+from rich.console import Console
+
+import search_spaces
+from igq import IgqError
+from pipeline.cluster import InProcess
+from pipeline.config import Folder, Request, Sampler
+from pipeline.errors import ClusterError, DataError, StudyError
+from pipeline.objective import Objective, Task
+from pipeline.preparation import costs, load_model
+from pipeline.proposals import read_trials
+from pipeline.reports import Screen
+from pipeline.searching import Result, search
+from pipeline.study import Origin, Proposal, Source, State, Trial, best
+from pipeline.tracking import InMemoryTracker
+
+Make = Callable[..., Request]
+Run = Callable[..., Result]
+
+
+@dataclass
+class Interrupting:
+    """A source that is interrupted, as by Ctrl-C, while its `after`-th trial runs."""
+
+    source: Source
+    after: int
+
+    def next(self) -> Proposal | None:
+        return self.source.next()
+
+    def report(self, number: int, chunk: int, kls: Any) -> bool:
+        if self.after == 0:
+            raise KeyboardInterrupt
+        return self.source.report(number, chunk, kls)
+
+    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
+        self.source.finish(number, seconds, error)
+        self.after -= 1
+
+
+@dataclass(frozen=True)
+class Interrupted(InProcess):
+    """A cluster on which the driver is interrupted after so many trials."""
+
+    after: int = 4
+
+    def run(self, task: Task, source: Source) -> None:
+        super().run(task, Interrupting(source, self.after))
+
+
+@dataclass(frozen=True)
+class Unreachable(InProcess):
+    """A cluster that does not answer."""
+
+    def check(self) -> None:
+        raise ClusterError("`cluster` must be the address of a running Ray cluster: no answer.")
+
+
+@pytest.fixture
+def run(screen: Screen) -> Run:
+    def call(request: Request, cluster: Any = None, tracker: Any = None) -> Result:
+        return search(request, cluster or InProcess(), tracker or InMemoryTracker(), screen)
+
+    return call
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a study but its lock; empty where there is no folder."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def timeless(trials: tuple[Trial, ...]) -> list[Trial]:
+    return [replace(trial, seconds=0.0) for trial in trials]
+
+
+class TestResult:
+    @pytest.fixture(scope="class")
+    def space(
+        self, tmp_path_factory: pytest.TempPathFactory, write_space: Callable[..., Path]
+    ) -> Path:
+        return write_space(tmp_path_factory.mktemp("space"))
+
+    @pytest.fixture(scope="class")
+    def tracker(self) -> InMemoryTracker:
+        return InMemoryTracker()
+
+    @pytest.fixture(scope="class")
+    def result(
+        self, space: Path, tracker: InMemoryTracker, tmp_path_factory: pytest.TempPathFactory
+    ) -> Result:
+        request = Request(search_spaces.load(space), tmp_path_factory.mktemp("studies") / "tiny")
+        return search(request, InProcess(), tracker, Screen(Console(file=io.StringIO())))
+
+    def test_has_as_many_trials_as_were_asked_for_baselines_first(self, result: Result) -> None:
+        assert [trial.number for trial in result.trials] == list(range(12))
+        expected = [Origin.UNIFORM, Origin.ILP, *[Origin.RANDOM] * 3, *[Origin.SAMPLER] * 7]
+        assert [trial.proposal.origin for trial in result.trials] == expected
+
+    def test_baselines_saw_every_image(self, result: Result) -> None:
+        assert [trial.state for trial in result.trials[:5]] == [State.COMPLETE] * 5
+        assert {len(trial.kls) for trial in result.trials[:5]} == {8}
+
+    def test_the_best_is_the_study_s_own_and_within_the_budget(self, result: Result) -> None:
+        budget = json.loads(result.folder.result.read_text())["budget"]
+        assert result.best == best(result.trials, budget)
+        assert result.best.proposal.bops <= budget
+
+    def test_the_best_is_compared_with_each_kind_of_baseline(self, result: Result) -> None:
+        rows = {row.name: row for row in result.comparisons}
+        assert list(rows) == ["best", "uniform", "ilp", "random"]
+        assert rows["best"].number == result.best.number
+        assert rows["uniform"].number == 0
+        assert rows["uniform"].difference == 0
+        for row in result.comparisons:
+            assert row.search_kl == result.trials[row.number].kl
+            assert row.difference == pytest.approx(row.kl - rows["uniform"].kl)
+            assert row.top1 is not None
+
+    def test_the_comparison_is_on_images_that_the_search_did_not_see(self, result: Result) -> None:
+        assert result.validation_images == 6
+        prints = json.loads(result.folder.study.read_text())["images"]
+        assert len(set(prints.values())) == 3
+
+    def test_everything_lies_in_the_folder(self, result: Result) -> None:
+        names = {name.split("_")[0] for name in contents(result.folder.path)}
+        assert names == {
+            "cache/candidates",
+            "cache/harm",
+            "figures/allocation.png",
+            "figures/trials.png",
+            "journal.log",
+            "result.json",
+            "study.json",
+        }
+
+    def test_the_tracker_has_every_trial_and_the_result(
+        self, result: Result, tracker: InMemoryTracker
+    ) -> None:
+        assert tuple(tracker.trials.values()) == result.trials
+        assert tracker.status == "FINISHED"
+        assert tracker.results is not None
+        metrics, tags, tables, files = tracker.results
+        assert metrics["best_kl"] == result.best.kl
+        assert tags["igq.best_trial"] == str(result.best.number)
+        assert tables["result.json"] == json.loads(result.folder.result.read_text())
+        assert all(path.exists() for path in files)
+
+
+class TestSeeds:
+    def test_the_same_seed_gives_the_same_result_to_the_letter(
+        self, make_request: Make, run: Run, tmp_path: Path
+    ) -> None:
+        first, second = (run(make_request(tmp_path / name)) for name in ("a", "b"))
+        assert first.folder.result.read_bytes() == second.folder.result.read_bytes()
+        assert timeless(first.trials) == timeless(second.trials)
+
+    def test_another_seed_gives_other_images_and_other_trials(
+        self, make_request: Make, run: Run, tmp_path: Path
+    ) -> None:
+        results = [run(make_request(tmp_path / str(seed), seed=seed)) for seed in (0, 1)]
+        drawn = [json.loads(result.folder.study.read_text())["images"] for result in results]
+        assert not set(drawn[0].values()) & set(drawn[1].values())
+        assert timeless(results[0].trials) != timeless(results[1].trials)
+
+
+class TestSamplers:
+    @pytest.mark.parametrize("sampler", [Sampler.RANDOM, Sampler.PLAIN])
+    def test_each_ends_with_the_trials_that_were_asked_for(
+        self, make_request: Make, run: Run, sampler: Sampler
+    ) -> None:
+        result = run(make_request(sampler=sampler))
+        assert len(result.trials) == 12
+        over = [trial for trial in result.trials if trial.state is State.OVER_BUDGET]
+        assert bool(over) == (sampler is Sampler.PLAIN)
+        assert all(trial.kls == () for trial in over)
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("after", [0, 3, 8], ids="after {} trials".format)
+    def test_a_resumed_search_loses_nothing_and_does_nothing_twice(
+        self, make_request: Make, run: Run, tmp_path: Path, after: int
+    ) -> None:
+        whole = run(make_request(tmp_path / "whole"))
+        request = make_request(tmp_path / "parts")
+        tracker = InMemoryTracker()
+        with pytest.raises(KeyboardInterrupt):
+            run(request, Interrupted(after=after), tracker)
+        assert tracker.status == "KILLED"
+        assert len(tracker.trials) == after
+
+        result = run(replace(request, resume=True), tracker=tracker)
+        assert tracker.status == "FINISHED"
+        assert timeless(result.trials[:after]) == timeless(whole.trials[:after])
+        assert len(result.trials) == len({t.number for t in result.trials}) == 12
+        assert tuple(tracker.trials[t.number] for t in result.trials) == result.trials
+        allocations = [trial.proposal.allocation for trial in whole.trials[: after + 1]]
+        assert {t.proposal.allocation for t in result.trials} >= set(allocations)
+        origins = [trial.proposal.origin for trial in result.trials]
+        counts = {origin: origins.count(origin) for origin in Origin}
+        assert counts == {"uniform": 1, "ilp": 1, "random": 3, "sampler": 7}
+
+    def test_it_may_be_interrupted_again(self, make_request: Make, run: Run) -> None:
+        request = make_request()
+        for i in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                run(replace(request, resume=i > 0), Interrupted(after=2))
+        result = run(replace(request, resume=True))
+        assert len(result.trials) == 12
+
+    def test_a_finished_study_can_be_asked_for_more_trials(
+        self, make_request: Make, run: Run
+    ) -> None:
+        request = make_request(trials=8)
+        first = run(request)
+        more = run(replace(request, trials=10, resume=True))
+        assert more.trials[:8] == first.trials
+        assert len(more.trials) == 10
+
+    def test_a_finished_study_resumed_as_it_is_comes_to_the_same_result(
+        self, make_request: Make, run: Run
+    ) -> None:
+        request = make_request()
+        first = run(request)
+        written = first.folder.result.read_bytes()
+        again = run(replace(request, resume=True), Interrupted(after=0))
+        assert again.trials == first.trials
+        assert again.folder.result.read_bytes() == written
+
+    def test_an_interrupted_comparison_does_not_leave_the_tracker_waiting(
+        self, make_request: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*arguments: Any, **more: Any) -> Any:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("pipeline.searching.compare", interrupted)
+        tracker = InMemoryTracker()
+        with pytest.raises(KeyboardInterrupt):
+            run(make_request(), tracker=tracker)
+        assert tracker.status == "KILLED"
+
+
+class TestFailedTrials:
+    def test_one_failed_trial_does_not_end_the_study(
+        self, make_request: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        evaluate, calls = Objective.evaluate, iter(range(100))
+
+        def failing(self: Objective, allocation: Any) -> Any:
+            if next(calls) == 2:
+                raise FloatingPointError("the KL of an image is not finite")
+            return evaluate(self, allocation)
+
+        monkeypatch.setattr(Objective, "evaluate", failing)
+        result = run(make_request())
+        states = [trial.state for trial in result.trials]
+        assert states.index(State.FAILED) == 2
+        assert states.count(State.FAILED) == 1
+        assert result.trials[2].error == "FloatingPointError: the KL of an image is not finite"
+
+    def test_where_every_trial_failed_the_reason_is_given(
+        self, make_request: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def failing(self: Any, allocation: Any) -> Any:
+            raise FloatingPointError("the KL of an image is not finite")
+
+        monkeypatch.setattr("pipeline.objective.Objective.evaluate", failing)
+        tracker = InMemoryTracker()
+        with pytest.raises(StudyError, match=r"no trial completed.*the KL of an image is not fini"):
+            run(make_request(), tracker=tracker)
+        assert tracker.status == "KILLED"
+
+
+class TestRefusedResume:
+    @pytest.mark.parametrize(
+        ("change", "differs"),
+        [
+            ({"seed": 1}, "images"),
+            ({"sampler": Sampler.RANDOM}, "sampler"),
+            ({"space": {"seed": 1}}, "model"),
+            ({"space": {"weight_bits": 8}}, "space"),
+            ({"space": {"search_images": 9}}, "space"),
+        ],
+        ids=["seed", "sampler", "weights", "bits", "number of images"],
+    )
+    def test_another_study_is_refused_with_what_differs_and_nothing_changes(
+        self, make_request: Make, run: Run, change: dict[str, Any], differs: str
+    ) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            run(make_request(), Interrupted(after=1))
+        request = make_request(resume=True, **change)
+        before = contents(request.out)
+        tracker = InMemoryTracker()
+        with pytest.raises(StudyError, match=rf"^`resume` needs the study .* its .*{differs}"):
+            run(request, tracker=tracker)
+        assert contents(request.out) == before
+        assert tracker.study is None
+
+    def test_other_images_are_refused(self, make_request: Make, run: Run, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            run(make_request(), Interrupted(after=1))
+        for i in range(20):
+            (tmp_path / "images").mkdir(exist_ok=True)
+            Image.new("L", (8, 8), i).save(tmp_path / "images" / f"{i}.png")
+        before = contents(tmp_path / "study")
+        with pytest.raises(StudyError, match=r"its images differ"):
+            run(make_request(resume=True, images=str(tmp_path / "images")))
+        assert contents(tmp_path / "study") == before
+
+    def test_a_study_that_is_there_is_not_overwritten(self, make_request: Make, run: Run) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            run(make_request(), Interrupted(after=1))
+        before = contents(make_request().out)
+        with pytest.raises(StudyError, match=r"^`out` must not hold a study yet"):
+            run(make_request())
+        assert contents(make_request().out) == before
+
+
+class TestOneDriver:
+    def test_a_second_driver_is_refused(self, make_request: Make, run: Run) -> None:
+        request = make_request()
+        with pytest.raises(KeyboardInterrupt):
+            run(request, Interrupted(after=1))
+        before = contents(request.out)
+        with FileLock(Folder(request.out).lock), pytest.raises(StudyError, match=r"one driver"):
+            run(replace(request, resume=True))
+        assert contents(request.out) == before
+
+    def test_the_second_leaves_the_first_its_folder_before_there_is_a_study(
+        self, make_request: Make, run: Run
+    ) -> None:
+        """The first still reads images: so far the folder has nothing but its lock."""
+        request = make_request()
+        request.out.mkdir()
+        with FileLock(Folder(request.out).lock):
+            for _ in range(2):
+                with pytest.raises(StudyError, match=r"one driver"):
+                    run(request)
+        run(request)
+
+    def test_a_lock_that_a_dead_driver_left_does_not_block(
+        self, make_request: Make, run: Run
+    ) -> None:
+        request = make_request()
+        request.out.mkdir()
+        Folder(request.out).lock.touch()
+        assert len(run(request).trials) == 12
+
+
+class TestRefusals:
+    REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"space": {"budget": {"bops": 10}}}, "cheapest possible allocation's .* BOPs"),
+        ({"space": {"model": "no_such_model"}}, "no_such_model"),
+        ({"images": "/no/such/folder"}, "^`images` must be"),
+        ({"space": {"search_images": 5000}}, "must hold at least 5000 images for search"),
+        ({"weights": Path("/no/such/file.safetensors")}, "could not be read as weights"),
+    )
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"), REFUSED, ids=["budget", "model", "images", "too few", "weights"]
+    )
+    def test_what_is_wrong_is_refused_before_anything_is_written(
+        self, make_request: Make, run: Run, wrong: dict[str, Any], message: str
+    ) -> None:
+        request = make_request(**wrong)
+        tracker = InMemoryTracker()
+        with pytest.raises(IgqError, match=message):
+            run(request, tracker=tracker)
+        assert not request.out.exists()
+        assert tracker.study is None
+
+    def test_a_cluster_that_does_not_answer_leaves_nothing(
+        self, make_request: Make, run: Run
+    ) -> None:
+        with pytest.raises(ClusterError, match=r"no answer"):
+            run(make_request(), Unreachable())
+        assert not make_request().out.exists()
+
+    def test_what_was_in_the_folder_before_stays(
+        self, make_request: Make, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "study").mkdir()
+        (tmp_path / "study" / "notes.txt").write_text("mine")
+        with pytest.raises(DataError):
+            run(make_request(images="/no/such/folder"))
+        assert contents(tmp_path / "study") == {"notes.txt": b"mine"}
+
+
+def test_the_journal_is_the_truth(make_request: Make, run: Run) -> None:
+    """What a killed driver's journal has is what a resumed search starts from."""
+    request = make_request()
+    with pytest.raises(KeyboardInterrupt):
+        run(request, Interrupted(after=5))
+    _, table, _ = costs(request.space, load_model(request.space, request.weights))
+    before = read_trials(Folder(request.out).journal, request.space.name, table)
+    assert len(before) == 5
+    result = run(replace(request, resume=True))
+    assert result.trials[:5] == before

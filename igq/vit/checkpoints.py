@@ -1,5 +1,6 @@
 """Making timm models and loading weights into them; never runs code that a file brings."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
         raise WeightsError(f"{path} must hold tensors by name alone, but holds other values.")
-    return {key.removeprefix("module.").removeprefix("model."): t for key, t in loaded.items()}
+    return {_WRAPPERS.sub("", key): tensor for key, tensor in loaded.items()}
+
+
+_WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+")
+"""What DistributedDataParallel, Lightning and torch.compile put before a model's own names."""
 
 
 def _first_line(error: BaseException) -> str:

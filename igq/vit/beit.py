@@ -23,6 +23,7 @@ from igq.vit.family import (
     expect,
     expect_pooling,
     head,
+    head_dim,
     hidden_width,
     is_there,
     linear,
@@ -39,7 +40,7 @@ class BeitAttention(Attention):
     relative_position_index: Tensor | None
 
     def __init__(self, source: Any) -> None:
-        super().__init__(source.num_heads, _head_dim(source))
+        super().__init__(source.num_heads, head_dim(source))
         self.qkv, self.proj = source.qkv, source.proj
         self.q_bias, self.v_bias = source.q_bias, source.v_bias
         self.register_buffer("k_bias", source.k_bias, persistent=False)
@@ -112,7 +113,7 @@ class Beit(Family):
         for i, block in enumerate(model.blocks):
             name, attn = f"blocks.{i}.attn", block.attn
             yield linear(model, f"{name}.qkv", tokens)
-            yield from operands(name, attn.num_heads, _head_dim(attn), tokens, tokens)
+            yield from operands(name, attn.num_heads, head_dim(attn), tokens, tokens)
             yield linear(model, f"{name}.proj", tokens)
             yield from mlp(model, f"blocks.{i}.mlp", tokens)
         yield head(model, "head")
@@ -133,7 +134,3 @@ class Beit(Family):
         bias = None if model.rel_pos_bias is None else model.rel_pos_bias()
         blocks = (partial(block, shared_rel_pos_bias=bias) for block in model.blocks)
         return [embed, *blocks, predict]
-
-
-def _head_dim(attn: Any) -> int:
-    return attn.qkv.out_features // 3 // attn.num_heads  # type: ignore[no-any-return]

@@ -26,6 +26,7 @@ from igq.vit.family import (
     expect,
     expect_pooling,
     head,
+    head_dim,
     hidden_width,
     is_there,
     linear,
@@ -41,7 +42,7 @@ class EvaAttention(Attention):
     k_bias: Tensor | None
 
     def __init__(self, source: Any) -> None:
-        super().__init__(source.num_heads, source.head_dim)
+        super().__init__(source.num_heads, head_dim(source))
         self.num_prefix_tokens = source.num_prefix_tokens
         self.rotate_half = getattr(source, "rotate_half", False)
         self.num_kv_heads = getattr(source, "num_kv_heads", source.num_heads)
@@ -151,7 +152,7 @@ class Eva(Family):
             projections = ("q_proj", "k_proj", "v_proj") if _is_split(attn) else ("qkv",)
             yield from (linear(model, f"{name}.{one}", tokens) for one in projections)
             heads, kv_heads = attn.num_heads, _kv_heads(attn)
-            yield from operands(name, heads, attn.head_dim, tokens, tokens, kv_heads)
+            yield from operands(name, heads, head_dim(attn), tokens, tokens, kv_heads)
             yield linear(model, f"{name}.proj", tokens)
             yield from mlp(model, f"blocks.{i}.mlp", tokens)
         yield head(model, "head")

@@ -136,6 +136,11 @@ def mlp(model: nn.Module, name: str, tokens: int) -> Iterator[Layer]:
             yield linear(model, f"{name}.{child}", tokens)
 
 
+def head_dim(attn: Any) -> int:
+    """Channels of each head of an attention."""
+    return attn.proj.in_features // attn.num_heads  # type: ignore[no-any-return]
+
+
 def hidden_width(mlp: Any) -> int:
     """Outputs of an MLP's first linear layer: those of value and gate, where they are packed."""
     first = mlp.fc1_g if isinstance(mlp, SwiGLU) else mlp.fc1

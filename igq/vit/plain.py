@@ -21,6 +21,7 @@ from igq.vit.family import (
     expect,
     expect_pooling,
     head,
+    head_dim,
     hidden_width,
     is_there,
     linear,
@@ -34,7 +35,7 @@ class PlainAttention(Attention):
     """timm's self-attention with slots."""
 
     def __init__(self, source: Any) -> None:
-        super().__init__(source.num_heads, source.head_dim)
+        super().__init__(source.num_heads, head_dim(source))
         self.qkv, self.proj = source.qkv, source.proj
         self.q_norm, self.k_norm, self.norm = source.q_norm, source.k_norm, source.norm
 
@@ -98,7 +99,7 @@ class Plain(Family):
         for i, block in enumerate(model.blocks):
             name, attn = f"blocks.{i}.attn", block.attn
             yield linear(model, f"{name}.qkv", tokens)
-            yield from operands(name, attn.num_heads, attn.head_dim, tokens, tokens)
+            yield from operands(name, attn.num_heads, head_dim(attn), tokens, tokens)
             yield linear(model, f"{name}.proj", tokens)
             yield from mlp(model, f"blocks.{i}.mlp", tokens)
         yield from (head(model, name) for name in _heads(model))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from igq.errors import UnsupportedModelError
 from igq.layers import Layer
-from igq.vit.attention import Attention
+from igq.vit.attention import Attention, join_heads
 from igq.vit.family import (
     Arguments,
     Family,
@@ -31,6 +31,7 @@ from igq.vit.family import (
     expect,
     expect_pooling,
     head,
+    head_dim,
     hidden_width,
     is_there,
     linear,
@@ -46,7 +47,7 @@ class SwinAttention(Attention):
     relative_position_index: Tensor
 
     def __init__(self, source: Any, windows: int) -> None:
-        super().__init__(source.num_heads, _head_dim(source))
+        super().__init__(source.num_heads, head_dim(source))
         self.windows, self.window_area = windows, source.window_area
         self.qkv, self.proj = source.qkv, source.proj
         self.relative_position_bias_table = source.relative_position_bias_table
@@ -67,8 +68,8 @@ class SwinAttention(Attention):
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         q, k, v = (self._by_window(t) for t in (self.q(q), self.k(k), self.v(v)))
         y = self.attend(q, k, v, self._bias(mask)).flatten(2, 3)
-        y = self.proj(y.transpose(1, 2).flatten(2))
-        return y.reshape(len(x), self.window_area, -1)  # type: ignore[no-any-return]
+        y = self.proj(join_heads(y))
+        return y.unflatten(1, (self.windows, -1)).flatten(0, 1)  # type: ignore[no-any-return]
 
     def _by_window(
         self, x: Float[Tensor, "images heads tokens width"]
@@ -147,7 +148,7 @@ def _block(model: Any, name: str, block: Any) -> Iterator[Layer]:
     tokens, area = _windows(block) * block.window_area, block.window_area
     attn = block.attn
     yield linear(model, f"{name}.attn.qkv", tokens)
-    yield from operands(f"{name}.attn", attn.num_heads, _head_dim(attn), tokens, area)
+    yield from operands(f"{name}.attn", attn.num_heads, head_dim(attn), tokens, area)
     yield linear(model, f"{name}.attn.proj", tokens)
     yield from mlp(model, f"{name}.mlp", math.prod(block.input_resolution))
 
@@ -156,10 +157,6 @@ def _windows(block: Any) -> int:
     """Windows of an image, those included that are there in part."""
     sizes = zip(block.input_resolution, block.window_size, strict=True)
     return math.prod(-(-tokens // side) for tokens, side in sizes)
-
-
-def _head_dim(attn: Any) -> int:
-    return attn.qkv.out_features // 3 // attn.num_heads  # type: ignore[no-any-return]
 
 
 def _mlp_ratio(block: Any) -> float:

@@ -50,8 +50,8 @@ class UnsupportedModelError(IgqError):
     >>> import igq, torch
     >>> igq.layers(torch.nn.ReLU())  # doctest: +NORMALIZE_WHITESPACE
     Traceback (most recent call last):
-    igq.errors.UnsupportedModelError: the model must be a timm VisionTransformer (ViT, DeiT),
-    but got a ReLU.
+    igq.errors.UnsupportedModelError: the model must be a timm VisionTransformer,
+    VisionTransformerDistilled, SwinTransformer, Beit or Eva, but got a ReLU.
     """
 
 

@@ -27,7 +27,7 @@ def sensitivity(
 
     Raises:
         InvalidArgumentError: there are no images.
-        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+        UnsupportedModelError: the model is not one whose layers can be listed.
 
     >>> import igq, torch
     >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}

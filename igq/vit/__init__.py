@@ -1,5 +1,6 @@
 """timm's vision transformers: the only part of igq that knows how they are built."""
 
+from igq.vit.catalogue import supported_models
 from igq.vit.checkpoints import (
     Architecture,
     architecture,
@@ -35,5 +36,6 @@ __all__ = [
     "set_quantizers",
     "stage_of",
     "stages",
+    "supported_models",
     "with_slots",
 ]

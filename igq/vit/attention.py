@@ -1,12 +1,12 @@
 """Self-attention with a slot for each of its operands.
 
 timm computes softmax inside one fused product, so that there is no module to put a quantizer
-in; this module takes its place.
+in. Each family has a module that takes the place of its attention and computes the same; what
+they share is here.
 """
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import Attention as TimmAttention
 from torch import Tensor, nn
 
 OPERANDS = ("q", "k", "softmax", "v")
@@ -14,32 +14,41 @@ OPERANDS = ("q", "k", "softmax", "v")
 
 
 class Attention(nn.Module):
-    """timm's self-attention with slots for q, k, v and the softmax map."""
+    """What takes the place of a family's self-attention: slots for q, k, v and the softmax map."""
 
-    def __init__(self, source: TimmAttention, qkv: nn.Module, proj: nn.Module) -> None:
+    def __init__(self, num_heads: int, head_dim: int) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = source.num_heads, source.head_dim
-        self.qkv, self.proj = qkv, proj
-        self.q_norm, self.k_norm = source.q_norm, source.k_norm
+        self.num_heads, self.head_dim = num_heads, head_dim
         self.q: nn.Module = nn.Identity()
         self.k: nn.Module = nn.Identity()
         self.v: nn.Module = nn.Identity()
         self.softmax: nn.Module = nn.Identity()
 
-    def forward(
+    def attend(
         self,
-        x: Float[Tensor, "images tokens channels"],
-        attn_mask: None = None,
-        is_causal: bool = False,
-    ) -> Float[Tensor, "images tokens channels"]:
-        """Attention of every token to every token."""
-        images, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(images, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        q, k, v = self.q(self.q_norm(q)), self.k(self.k_norm(k)), self.v(v)
+        q: Float[Tensor, "images heads *windows queries width"],
+        k: Float[Tensor, "images heads *windows keys width"],
+        v: Float[Tensor, "images heads *windows keys width"],
+        bias: Float[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "images heads *windows queries width"]:
+        """Each query's mean of the values; `bias` is added to the scores before the softmax."""
         if isinstance(self.softmax, nn.Identity):
-            y = F.scaled_dot_product_attention(q, k, v)
-        else:
-            y = self.softmax((q * self.head_dim**-0.5 @ k.mT).softmax(-1)) @ v
-        y = y.transpose(1, 2).reshape(images, tokens, self.num_heads * self.head_dim)
-        return self.proj(y)  # type: ignore[no-any-return]
+            return F.scaled_dot_product_attention(q, k, v, bias)
+        scores = q * self.head_dim**-0.5 @ k.mT
+        if bias is not None:
+            scores = scores + bias
+        return self.softmax(scores.softmax(-1)) @ v  # type: ignore[no-any-return]
+
+
+def split_heads(
+    x: Float[Tensor, "images tokens channels"], num_heads: int
+) -> Float[Tensor, "images heads tokens width"]:
+    """The channels of each head apart."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+def join_heads(
+    x: Float[Tensor, "images heads tokens width"],
+) -> Float[Tensor, "images tokens channels"]:
+    """The way back from `split_heads`."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,7 +1,7 @@
 """Making timm models and loading weights into them; never runs code that a file brings."""
 
-import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from igq.errors import UnsupportedModelError, WeightsError
+from igq.vit.structure import FAMILIES, family_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ def architecture(model: nn.Module) -> Architecture:
     """The name and arguments that make a model of the same shape.
 
     Raises:
-        UnsupportedModelError: the model does not say which of timm's models it is.
+        UnsupportedModelError: the model does not say which of timm's models it is, or is of no
+            supported family.
     """
     name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
     if not name:
@@ -35,37 +37,11 @@ def architecture(model: nn.Module) -> Architecture:
             "the model must be made by timm.create_model, which notes its name in "
             "`pretrained_cfg`; this one has none, and could not be made again from a file."
         )
-    stock = _build(name, {}, pretrained=False)
-    described = {key: describe(model) for key, describe in _ARGUMENTS.items()}
-    return Architecture(name, {k: v for k, v in described.items() if v != _ARGUMENTS[k](stock)})
-
-
-_ARGUMENTS: Mapping[str, Callable[[Any], Any]] = {
-    "img_size": lambda vit: list(vit.patch_embed.img_size),
-    "patch_size": lambda vit: list(vit.patch_embed.patch_size),
-    "in_chans": lambda vit: vit.patch_embed.proj.in_channels,
-    "num_classes": lambda vit: vit.num_classes,
-    "embed_dim": lambda vit: vit.embed_dim,
-    "depth": lambda vit: len(vit.blocks),
-    "num_heads": lambda vit: vit.blocks[0].attn.num_heads,
-    "mlp_ratio": lambda vit: _ratio(vit.blocks[0].mlp.fc1.out_features, vit.embed_dim),
-    "dynamic_img_size": lambda vit: vit.dynamic_img_size,
-    "global_pool": lambda vit: vit.global_pool,
-    "class_token": lambda vit: vit.cls_token is not None,
-    "reg_tokens": lambda vit: vit.num_reg_tokens,
-    "no_embed_class": lambda vit: vit.no_embed_class,
-    "pre_norm": lambda vit: not isinstance(vit.norm_pre, nn.Identity),
-    "init_values": lambda vit: 1.0 if hasattr(vit.blocks[0].ls1, "gamma") else None,
-    "qk_norm": lambda vit: not isinstance(vit.blocks[0].attn.q_norm, nn.Identity),
-    "qkv_bias": lambda vit: vit.blocks[0].attn.qkv.bias is not None,
-}
-"""How each argument of timm's VisionTransformer is read off a model (quantized or not)."""
-
-
-def _ratio(hidden: int, width: int) -> float:
-    """What timm multiplies `width` with and rounds down, to get `hidden`."""
-    ratio = hidden / width
-    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
+    arguments = family_of(model).arguments
+    with torch.device("meta"):
+        stock = _build(name, {}, pretrained=False)
+    described = {key: describe(model) for key, describe in arguments.items()}
+    return Architecture(name, {k: v for k, v in described.items() if v != arguments[k](stock)})
 
 
 def remake(made: Architecture) -> nn.Module:
@@ -75,10 +51,11 @@ def remake(made: Architecture) -> nn.Module:
         UnsupportedModelError: timm cannot make it, or an argument says more than a shape does: a
             file's word must not have timm fetch or read anything.
     """
-    other = sorted(made.arguments.keys() - _ARGUMENTS.keys())
+    known = list(dict.fromkeys(key for family in FAMILIES for key in family.arguments))
+    other = sorted(made.arguments.keys() - set(known))
     if other:
         raise UnsupportedModelError(
-            f"`arguments` must be among {', '.join(_ARGUMENTS)}, but got {other[0]}."
+            f"`arguments` must be among {', '.join(known)}, but got {other[0]}."
         )
     return _build(made.name, made.arguments, pretrained=False)
 
@@ -184,7 +161,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
         raise WeightsError(f"{path} must hold tensors by name alone, but holds other values.")
-    return {key.removeprefix("module.").removeprefix("model."): t for key, t in loaded.items()}
+    return {_WRAPPERS.sub("", key): tensor for key, tensor in loaded.items()}
+
+
+_WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+")
+"""What DistributedDataParallel, Lightning and torch.compile put before a model's own names."""
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from igq.affine import QuantizedTensor
@@ -21,13 +20,13 @@ def quantize_weights(model: nn.Module, bits: int) -> dict[str, QuantizedTensor]:
 
     Raises:
         InvalidArgumentError: `bits` out of range.
-        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+        UnsupportedModelError: the model is of no supported family, or a part of it is not.
         WeightsError: a weight holds NaN or infinity.
     """
-    source = _full_precision(model)
+    _check_full_precision(model)
     return {
-        layer.name: quantize_weight(source.get_parameter(f"{layer.name}.weight"), bits)
-        for layer in layers(source)
+        layer.name: quantize_weight(model.get_parameter(f"{layer.name}.weight"), bits)
+        for layer in layers(model)
         if layer.weighted
     }
 
@@ -39,7 +38,7 @@ def quantize(model: nn.Module, quantizers: Mapping[str, Quantizer], weight_bits:
 
     Raises:
         InvalidArgumentError: `weight_bits` out of range, or an unknown layer.
-        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+        UnsupportedModelError: the model is of no supported family, or a part of it is not.
         WeightsError: a weight holds NaN or infinity.
 
     >>> import igq, torch
@@ -65,7 +64,7 @@ def assemble(
 
     Raises:
         InvalidArgumentError: `quantizers` names a layer that the model does not have.
-        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+        UnsupportedModelError: the model is of no supported family, or a part of it is not.
     """
     assembled = with_slots(model, lambda layer: nn.Identity(), weights)
     set_quantizers(assembled, quantizers)
@@ -112,34 +111,37 @@ def with_slots(
     Parameters are shared with `model`; weights named in `weights` are replaced by them.
 
     Raises:
-        UnsupportedModelError: the model is not a plain timm ViT or DeiT.
+        UnsupportedModelError: the model is of no supported family, or a part of it is not.
     """
-    source = _full_precision(model)
-    listed = layers(source)
-    weights = weights or {}
-    shared = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
-    swapped = copy.deepcopy(source, shared).eval()
+    _check_full_precision(model)
+    family = supported(model)
+    listed = tuple(family.layers(model))
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    swapped = copy.deepcopy(model, shared).eval()
     for layer in listed:
         if layer.weighted:
-            module: Any = source.get_submodule(layer.name)
-            product = Conv2d if isinstance(module, nn.Conv2d) else Linear
-            made = product(module, slot(layer), weights.get(layer.name))
+            made = _product(model.get_submodule(layer.name), slot(layer), weights, layer.name)
             swapped.set_submodule(layer.name, made)
-    block: Any
-    for block in swapped.blocks:
-        block.attn = Attention(block.attn, block.attn.qkv, block.attn.proj)
+    for path, attention in list(family.attentions(swapped)):
+        swapped.set_submodule(path, attention)
     for layer in listed:
         if not layer.weighted:
             swapped.set_submodule(layer.name, slot(layer))
     return swapped
 
 
-def _full_precision(model: nn.Module) -> VisionTransformer:
+def _product(
+    source: Any, activation: nn.Module, weights: Mapping[str, QuantizedTensor] | None, name: str
+) -> Linear | Conv2d:
+    product = Conv2d if isinstance(source, nn.Conv2d) else Linear
+    return product(source, activation, (weights or {}).get(name))
+
+
+def _check_full_precision(model: nn.Module) -> None:
     if any(_slots(model)):
         raise UnsupportedModelError(
             "the model must be in full precision, but is quantized already."
         )
-    return supported(model)
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[str, str]]:

@@ -35,7 +35,9 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 class TestCreate:
     @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-    @pytest.mark.parametrize("prefix", ["", "module.", "module.model."])
+    @pytest.mark.parametrize(
+        "prefix", ["", "module.", "model.", "module.model.", "model.module.", "model._orig_mod."]
+    )
     def test_weights_of_a_file_are_in_the_model(
         self, vit: nn.Module, images: Tensor, tmp_path: Path, suffix: str, prefix: str
     ) -> None:
@@ -51,6 +53,37 @@ class TestCreate:
         file = tmp_path / "weights.pth"
         torch.save({wrapper: tensors_of(vit), "epoch": 3}, file)
         assert torch.equal(create(NAME, TINY, file)(images), vit(images))
+
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+    @pytest.mark.parametrize(
+        "name", ["deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224"]
+    )
+    def test_a_fine_tuned_model_has_its_own_classes_and_image_size(
+        self, tmp_path: Path, name: str, suffix: str
+    ) -> None:
+        arguments = {"num_classes": 37, "img_size": 64}
+        tuned = timm.create_model(name, **arguments).eval()
+        for parameter in tuned.parameters():
+            parameter.data += 0.01 * torch.rand_like(parameter)
+        file = tmp_path / f"weights{suffix}"
+        (save_file if suffix == ".safetensors" else torch.save)(tensors_of(tuned), file)
+        images = torch.randn(2, 3, 64, 64)
+        loaded = create(name, arguments, file)
+        assert torch.equal(loaded(images), tuned(images))
+        assert loaded(images).shape == (2, 37)
+        assert igq.layers(loaded) == igq.layers(tuned)
+
+    @pytest.mark.parametrize(
+        ("arguments", "tensor"),
+        [({"num_classes": 37}, "head.bias"), ({"img_size": 16}, "pos_embed")],
+    )
+    def test_weights_of_another_number_of_classes_or_image_size_are_refused_by_name(
+        self, vit: nn.Module, tmp_path: Path, arguments: dict[str, int], tensor: str
+    ) -> None:
+        file = tmp_path / "weights.safetensors"
+        save_file(tensors_of(vit), file)
+        with pytest.raises(WeightsError, match=f"must fit the model, but {tensor} has shape"):
+            create(NAME, TINY | arguments, file)
 
     def test_a_model_is_made_for_evaluation(self) -> None:
         assert not create(NAME, TINY).training

@@ -6,14 +6,18 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from timm.layers import Attention, SwiGLU
+from timm.layers import Attention, AttentionRope
+from timm.models import beit, eva
+from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 import igq
 from igq import Layer, Slices, UnsupportedModelError
+from igq.grouping import SliceQuantizer
 from igq.vit import assemble, stage_of, stages
 
 Make = Callable[..., nn.Module]
+ATTENTIONS = (Attention, AttentionRope, WindowAttention, beit.Attention, eva.EvaAttention)
 
 
 class TestLayers:
@@ -27,7 +31,7 @@ class TestLayers:
     def test_every_product_and_softmax_is_listed_exactly_once(self, variant: nn.Module) -> None:
         listed = Counter(layer.name for layer in igq.layers(variant))
         products = [n for n, m in variant.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-        attentions = [n for n, m in variant.named_modules() if isinstance(m, Attention)]
+        attentions = [n for n, m in variant.named_modules() if isinstance(m, ATTENTIONS)]
         operands = [f"{n}.{operand}" for n in attentions for operand in ("q", "k", "softmax", "v")]
         assert listed == Counter(products + operands)
 
@@ -87,49 +91,86 @@ class TestUnsupported:
     @pytest.mark.parametrize(
         ("name", "kind"),
         [
-            ("swin_tiny_patch4_window7_224", "SwinTransformer"),
             ("resnet18", "ResNet"),
-            ("deit_tiny_distilled_patch16_224", "VisionTransformerDistilled"),
-            ("eva02_tiny_patch14_224", "Eva"),
+            ("swinv2_tiny_window8_256", "SwinTransformerV2"),
+            ("cait_xxs24_224", "Cait"),
         ],
     )
-    def test_models_that_are_not_plain_vits(self, name: str, kind: str) -> None:
+    def test_models_of_no_family(self, name: str, kind: str) -> None:
         with torch.device("meta"):
             model = timm.create_model(name)
         with pytest.raises(UnsupportedModelError) as raised:
             igq.layers(model)
         assert str(raised.value) == (
-            f"the model must be a timm VisionTransformer (ViT, DeiT), but got a {kind}."
+            "the model must be a timm VisionTransformer, VisionTransformerDistilled, "
+            f"SwinTransformer, Beit or Eva, but got a {kind}."
         )
 
     @pytest.mark.parametrize(
-        ("arguments", "message"),
+        ("variant", "arguments", "message"),
         [
-            ({"num_classes": 0}, "head must be a Linear, but is a Identity."),
+            ("plain", {"num_classes": 0}, "head must be a Linear, but is a Identity."),
             (
+                "plain",
                 {"global_pool": "map"},
-                "attn_pool must be a NoneType, but is a AttentionPoolLatent.",
+                "attn_pool must be None, but is a AttentionPoolLatent.",
             ),
             (
-                {"scale_attn_norm": True},
-                "blocks.0.attn.norm must be a Identity, but is a LayerNorm.",
+                "plain",
+                {"attn_layer": "diff", "num_heads": 1},
+                "blocks.0.attn must be a Attention, but is a DiffAttention.",
             ),
-            ({"mlp_layer": SwiGLU}, "blocks.0.mlp must be a Mlp, but is a SwiGLU."),
-            ({"scale_mlp_norm": True}, "blocks.0.mlp.norm must be a Identity, but is a LayerNorm."),
+            (
+                "plain",
+                {"global_pool": ""},
+                "`global_pool` must leave one token for the head, but is ''.",
+            ),
+            (
+                "swin",
+                {"strict_img_size": False},
+                "`strict_img_size` must be True for a Swin, as the windows of an image are told "
+                "apart by their number, but is False.",
+            ),
+            ("swin", {"num_classes": 0}, "head.fc must be a Linear, but is a Identity."),
+            ("beit", {"num_classes": 0}, "head must be a Linear, but is a Identity."),
+            (
+                "eva",
+                {"global_pool": "map"},
+                "attn_pool must be None, but is a AttentionPoolLatent.",
+            ),
         ],
-        ids=["no-head", "attention-pool", "norm-in-attention", "swiglu", "norm-in-mlp"],
+        ids=[
+            "no-head",
+            "attention-pool",
+            "differential-attention",
+            "no-pool",
+            "swin-of-any-size",
+            "swin-no-head",
+            "beit-no-head",
+            "eva-attention-pool",
+        ],
     )
     def test_parts_that_would_be_missed_are_named(
-        self, make_vit: Make, arguments: dict[str, object], message: str
+        self, make: Make, variant: str, arguments: dict[str, object], message: str
     ) -> None:
         with pytest.raises(UnsupportedModelError) as raised:
-            igq.layers(make_vit(**arguments))
+            igq.layers(make(variant, **arguments))
         assert str(raised.value) == message
+
+    def test_a_linear_layer_that_is_nowhere_expected_is_named(self, make: Make) -> None:
+        model = make("swin")
+        model.layers[1].blocks[0].norm1 = nn.Sequential(nn.Linear(24, 24))
+        with pytest.raises(UnsupportedModelError) as raised:
+            igq.layers(model)
+        assert str(raised.value) == (
+            "every linear and convolution layer must be one that can be quantized, "
+            "but layers.1.blocks.0.norm1.0 is not."
+        )
 
     def test_a_gate_in_an_attention_is_named(self, make_vit: Make) -> None:
         model = make_vit()
         model.blocks[1].attn = Attention(12, num_heads=3, gated=True)
-        message = r"^blocks\.1\.attn\.gate must be a NoneType, but is a Linear\.$"
+        message = r"^blocks\.1\.attn\.gate must be None, but is a Linear\.$"
         with pytest.raises(UnsupportedModelError, match=message):
             igq.layers(model)
 
@@ -138,7 +179,9 @@ class TestUnsupported:
             model = timm.create_model("vit_small_patch16_36x1_224")
             parallel = timm.create_model("vit_small_patch16_18x2_224")
         assert igq.layers(model)
-        with pytest.raises(UnsupportedModelError, match=r"^blocks\.0 must be a Block, but is a"):
+        with pytest.raises(
+            UnsupportedModelError, match=r"^blocks\.0 must be a Block or ResPostBlock,"
+        ):
             igq.layers(parallel)
 
     @pytest.mark.parametrize(
@@ -172,13 +215,16 @@ class TestStages:
             x = stage(x)
         assert torch.equal(x, quantized(images))
 
+    @pytest.mark.parametrize("name", ["plain", "distilled", "swin", "beit", "eva-02-split"])
     def test_a_layer_is_part_of_the_stage_that_it_names(
-        self, vit: nn.Module, images: Tensor, candidates: igq.Candidates
+        self, make: Make, noise_for: Callable[..., Tensor], name: str
     ) -> None:
-        for layer in igq.layers(vit):
-            quantizer = candidates.quantizers[layer.name][1]
-            harmed = stages(assemble(vit, {layer.name: quantizer}, {}))
-            plain = stages(assemble(vit, {}, {}))
+        model = make(name)
+        images = noise_for(model)
+        for layer in igq.layers(model):
+            quantizer = SliceQuantizer(2, layer.slices)
+            harmed = stages(assemble(model, {layer.name: quantizer}, {}))
+            plain = stages(assemble(model, {}, {}))
             x = images
             for place, (one, other) in enumerate(zip(harmed, plain, strict=True)):
                 differs = not torch.equal(one(x), other(x))
@@ -187,7 +233,15 @@ class TestStages:
 
     @pytest.mark.parametrize(
         ("name", "place"),
-        [("patch_embed.proj", 0), ("blocks.0.attn.q", 1), ("blocks.11.mlp.fc2", 12), ("head", -1)],
+        [
+            ("patch_embed.proj", 0),
+            ("blocks.0.attn.q", 1),
+            ("blocks.11.mlp.fc2", 12),
+            ("layers.0.blocks.1.attn.q", 1),
+            ("layers.3.downsample.reduction", 4),
+            ("head", -1),
+            ("head.fc", -1),
+        ],
     )
     def test_the_place_of_a_stage_is_read_off_the_name(self, name: str, place: int) -> None:
         layer = Layer(name, Slices.CHANNELS, tokens=1, channels=1, outputs=1, weighted=True)

@@ -62,6 +62,23 @@ def spaces() -> None:
     console.print("Next: igq search SPACE --images DIR, or the path of a YAML file of your own.")
 
 
+@app.command(epilog="Example: `igq models`, or `igq models swin_tiny_patch4_window7_224`")
+def models(
+    name: Annotated[str | None, typer.Argument(help="One model. [default: all]")] = None,
+) -> None:
+    """List timm's vision transformers: which are supported, and why the others are not."""
+    from igq.vit import supported_models, why_unsupported
+
+    found = supported_models() if name is None else iter([(name, why_unsupported(name))])
+    total = supported = 0
+    for model, reason in found:
+        total, supported = total + 1, supported + (reason is None)
+        mark = "[green]yes[/]" if reason is None else f"[red]no[/]   {escape(reason)}"
+        console.print(f"{model:50s} {mark}", soft_wrap=True, highlight=False)
+    if name is None:
+        console.print(f"{supported} of {total} are supported.")
+
+
 @app.command(
     epilog="Example: `igq search vit_tiny_w4a4 --images imagenet/val --weights vit_tiny.safetensors"
     " --workers 2`"

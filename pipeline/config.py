@@ -84,6 +84,11 @@ class Folder:
         return self.path / "figures"
 
 
+_NOT_DECISIVE = {"weights", "images", "trials", "description"}
+"""What of a space does not decide a study's numbers: hashes stand for weights and images."""
+_WHEREABOUTS = ("weights", "sources")
+
+
 @dataclass(frozen=True)
 class Definition:
     """What makes two studies the same: compared on `--resume`, logged, written to study.json."""
@@ -102,7 +107,7 @@ class Definition:
 
     def json(self) -> dict[str, Any]:
         """The definition as plain data."""
-        space = self.space.model_dump(mode="json", exclude={"weights", "trials", "description"})
+        space = self.space.model_dump(mode="json", exclude=_NOT_DECISIVE)
         return {
             "space": space,
             "weights": self.weights,
@@ -116,7 +121,7 @@ class Definition:
     @property
     def key(self) -> str:
         """A hash of what decides the study's numbers: not where files lie."""
-        return digest({k: v for k, v in self.json().items() if k not in ("weights", "sources")})
+        return digest({k: v for k, v in self.json().items() if k not in _WHEREABOUTS})
 
 
 def digest(content: Any) -> str:
@@ -172,12 +177,21 @@ def check_same(folder: Folder, definition: Definition) -> None:
     Raises:
         StudyError: the study in the folder was started with other weights, images or settings.
     """
-    written, now = read_json(folder.study), definition.json()
+    written, now = _flat(read_json(folder.study)), _flat(definition.json())
     if written.get("key") == definition.key:
         return
-    decisive = [k for k in now if k not in ("weights", "sources") and written.get(k) != now[k]]
-    what = decisive[0] if decisive else "key"
+    decisive = [k for k in now if k.partition(".")[0] not in _WHEREABOUTS]
+    what = next((k for k in decisive if written.get(k) != now[k]), "key")
     raise StudyError(
         f"`resume` needs the study that was started in {folder.path}, but its {what} differs: "
-        f"{written.get(what)!r} then, {now.get(what)!r} now."
+        f"{written.get(what)!r} then, {now.get(what, definition.key)!r} now."
     )
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one: {"space": {"seed": 0}} as {"space.seed": 0}."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return flat

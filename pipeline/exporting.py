@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from igq import ArtifactError, Score, evaluate, load, save
 from igq.evaluation import accuracy, log_probabilities
 from igq.vit import quantize
@@ -41,11 +43,7 @@ def export(study: Path, out: Path, weights: Path | None = None) -> Exported:
     written = read_json(folder.study)
     space = SearchSpace.model_validate(written["space"])
     model = load_model(space, weights or (Path(written["weights"]) if written["weights"] else None))
-    if fingerprint(model) != written["model"]:
-        raise StudyError(
-            f"`weights` must be those of the study in {study}, whose hash is {written['model']}, "
-            f"but theirs is {fingerprint(model)}."
-        )
+    _check_same(model, written["model"])
     listed, table, budget = costs(space, model)
     chosen = best(read_trials(folder.journal, space.name, table), budget)
     if chosen is None:
@@ -59,6 +57,7 @@ def export(study: Path, out: Path, weights: Path | None = None) -> Exported:
         "preprocessing": asdict(Preprocessing.of(model)),
         "space": written["space"],
         "study": written["key"],
+        "model": written["model"],
         "trial": chosen.number,
         "bops": chosen.proposal.bops,
         "overhead": table.overhead(chosen.proposal.bops),
@@ -89,6 +88,7 @@ def evaluate_artifact(
     Raises:
         ArtifactError: there is no artifact, it is damaged, or no study was exported to it.
         DataError: the images cannot be found or read.
+        StudyError: the weights are others than those that were searched.
         WeightsError: the weights do not fit.
     """
     artifact = load(path)
@@ -99,6 +99,8 @@ def evaluate_artifact(
     preprocessing = Preprocessing(**artifact.notes["preprocessing"])
     space = SearchSpace.model_validate(artifact.notes["space"])
     model = None if weights is None else load_model(space, weights)
+    if model is not None:
+        _check_same(model, artifact.notes["model"])
     source = open_source(images, preprocessing)
     loaded = load_all(source, steps("reading images"))
     advance, done = steps("evaluating"), 0
@@ -114,3 +116,12 @@ def evaluate_artifact(
     if reference is not None and loaded.labels is not None:
         top1 = accuracy(reference, loaded.labels)
     return Measured(score, len(loaded), loaded.fingerprint, top1, artifact.notes)
+
+
+def _check_same(model: nn.Module, expected: str) -> None:
+    found = fingerprint(model)
+    if found != expected:
+        raise StudyError(
+            f"`weights` must be those that were searched, whose hash is {expected}, "
+            f"but got {found}."
+        )

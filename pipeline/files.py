@@ -36,7 +36,7 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         StudyError: the folder cannot be written.
     """
-    text = json.dumps(content, indent=1)
+    text = json.dumps(content, indent=1, allow_nan=False)
     with appearing(path) as draft:
         draft.write_text(text)
 

@@ -1,5 +1,6 @@
 """What a person sees of a study: live progress, tables, the allocation as a picture, figures."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from rich.text import Text
 from igq import Layer, Score
 from pipeline.study import Comparison, Origin, State, Trial, best, best_of
 
+BLOCK = re.compile(r"(?:blocks\.)?(.*\d)\.(\D+\d*)")
+"""A layer's name as its block (all up to the last index) and its place in it."""
 QUIET_SECONDS = 10.0
 """Where nobody watches a terminal, progress is a line at most this often."""
 
@@ -199,7 +202,8 @@ def _grid(layers: Sequence[Layer], allocation: Mapping[str, int]) -> dict[str, d
     grid: dict[str, dict[str, int]] = {}
     for layer in layers:
         if layer.name in allocation:
-            _, block, place = layer.name.split(".", 2)
+            match = BLOCK.fullmatch(layer.name)
+            block, place = match.groups() if match else ("", layer.name)
             grid.setdefault(block, {})[place] = allocation[layer.name]
     return grid
 

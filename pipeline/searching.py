@@ -131,7 +131,7 @@ def _sources(request: Request, model: nn.Module) -> dict[str, tuple[Source, int,
     counts = {
         CALIBRATION: (space.calibration_images, space.calibration_images),
         SEARCH: (space.search_images, space.search_images),
-        VALIDATION: (1, space.validation_images),
+        VALIDATION: (2, max(2, space.validation_images)),  # a standard error needs two
     }
     return {purpose: (opened[names[purpose]], *counts[purpose]) for purpose in names}
 

@@ -1,6 +1,6 @@
 """timm's vision transformers: the only part of igq that knows how they are built."""
 
-from igq.vit.catalogue import supported_models
+from igq.vit.catalogue import supported_models, why_unsupported
 from igq.vit.checkpoints import (
     Architecture,
     architecture,
@@ -37,5 +37,6 @@ __all__ = [
     "stage_of",
     "stages",
     "supported_models",
+    "why_unsupported",
     "with_slots",
 ]

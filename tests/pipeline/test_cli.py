@@ -97,6 +97,14 @@ class TestHelp:
         assert outcome.code == 0
         assert all(name in outcome.out for name in search_spaces.names())
 
+    def test_models_says_why_a_model_is_not_supported(self, igq: Igq) -> None:
+        outcome = igq("models", "swin_tiny_patch4_window7_224")
+        assert (outcome.code, outcome.out.split()[1]) == (0, "yes")
+        outcome = igq("models", "resnet18")
+        assert outcome.code == 0
+        assert "no" in outcome.out.split()
+        assert "ResNet" in outcome.out
+
     MISTYPED = (
         ("serach", "serach"),
         ("search", "Missing argument 'space'"),
@@ -263,7 +271,7 @@ class TestCommandsInARow:
         exported = igq(
             "export", "study", "--out", "new", "--weights", other.with_name("weights.safetensors")
         )
-        assert_refused(exported, "`weights` must be those of the study")
+        assert_refused(exported, "`weights` must be those that were searched")
         assert not (tmp_path / "new").exists()
 
     def test_an_export_is_refused_where_something_is(self, igq: Igq, tmp_path: Path) -> None:

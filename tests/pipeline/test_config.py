@@ -113,7 +113,7 @@ class TestCheckSame:
         before = read_json(Folder(tmp_path).study)
         with pytest.raises(
             StudyError,
-            match=rf"^`resume` needs .* its {what} differs: .*{then}.* then, .*{now}.* now",
+            match=rf"^`resume` needs .* its {what}[.a-z]* differs: .*{then}.* then, .*{now}.* now",
         ):
             check_same(Folder(tmp_path), changed(definition, what))
         assert read_json(Folder(tmp_path).study) == before

@@ -161,7 +161,7 @@ class TestRefusedExport:
         self, searched: Searched, tmp_path: Path, write_space: Callable[..., Path]
     ) -> None:
         others = write_space(tmp_path / "others", seed=1).with_name("weights.safetensors")
-        with pytest.raises(StudyError, match=r"^`weights` must be those of the study in "):
+        with pytest.raises(StudyError, match=r"^`weights` must be those that were searched, "):
             export(searched.folder, tmp_path / "artifact", others)
         assert not (tmp_path / "artifact").exists()
 

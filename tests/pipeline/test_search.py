@@ -314,7 +314,7 @@ class TestRefusedResume:
             (tmp_path / "images").mkdir(exist_ok=True)
             Image.new("L", (8, 8), i).save(tmp_path / "images" / f"{i}.png")
         before = contents(tmp_path / "study")
-        with pytest.raises(StudyError, match=r"its images differ"):
+        with pytest.raises(StudyError, match=r"its images.calibration differs"):
             run(make_request(resume=True, images=str(tmp_path / "images")))
         assert contents(tmp_path / "study") == before
 

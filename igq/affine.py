@@ -60,7 +60,8 @@ def quantize_codes(
     bits: int,
 ) -> Float[Tensor, "..."]:
     """The codes x_q of values, as whole numbers (Eq. 2)."""
-    return (x / scale).round().add(zero_point).clamp(0, 2**bits - 1)
+    # in place on the quotient: memory traffic is what this costs
+    return (x / scale).round_().add_(zero_point).clamp_(0, 2**bits - 1)
 
 
 def fake_quantize(
@@ -76,7 +77,7 @@ def fake_quantize(
     >>> fake_quantize(torch.tensor([-3.0, 0.4, 1.6]), scale, zero_point, bits=2).tolist()
     [-1.0, 0.0, 2.0]
     """
-    return (quantize_codes(x, scale, zero_point, bits) - zero_point) * scale
+    return quantize_codes(x, scale, zero_point, bits).sub_(zero_point).mul_(scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,15 @@ class Candidates:
             )
         return {layer.name: self._one(layer, allocation) for layer in self.layers}
 
+    def upper_bound(self) -> dict[str, Quantizer]:
+        """The limit of many groups: one quantizer for each slice, with the slice's own range."""
+        chosen: dict[str, Quantizer] = {}
+        for layer in self.layers:
+            fitted = next(iter(self.quantizers[layer.name].values()))
+            own = SliceQuantizer(fitted.bits, layer.slices)
+            chosen[layer.name] = own if layer.grouped else fitted
+        return chosen
+
     def _one(self, layer: Layer, allocation: Mapping[str, int]) -> Quantizer:
         fitted = self.quantizers[layer.name]
         wanted = allocation[layer.name] if layer.grouped else 1

@@ -69,5 +69,6 @@ def test_a_function_s_errors_are_those_of_the_tree(name: str) -> None:
 def test_errors_are_the_tree_that_is_drawn() -> None:
     drawn = [line for line in (errors.__doc__ or "").splitlines() if "+-- " in line]
     names = [line.split("+-- ")[1].split()[0] for line in drawn]
-    assert names == [kind.__name__ for kind in igq.IgqError.__subclasses__()]
+    kinds = [k for k in igq.IgqError.__subclasses__() if k.__module__ == errors.__name__]
+    assert names == [kind.__name__ for kind in kinds]  # others may add theirs
     assert issubclass(igq.InvalidArgumentError, ValueError)

@@ -87,18 +87,21 @@ def timeless(trials: tuple[Trial, ...]) -> list[Trial]:
 
 class TestResult:
     @pytest.fixture(scope="class")
+    @classmethod
     def space(
-        self, tmp_path_factory: pytest.TempPathFactory, write_space: Callable[..., Path]
+        cls, tmp_path_factory: pytest.TempPathFactory, write_space: Callable[..., Path]
     ) -> Path:
         return write_space(tmp_path_factory.mktemp("space"))
 
     @pytest.fixture(scope="class")
-    def tracker(self) -> InMemoryTracker:
+    @classmethod
+    def tracker(cls) -> InMemoryTracker:
         return InMemoryTracker()
 
     @pytest.fixture(scope="class")
+    @classmethod
     def result(
-        self, space: Path, tracker: InMemoryTracker, tmp_path_factory: pytest.TempPathFactory
+        cls, space: Path, tracker: InMemoryTracker, tmp_path_factory: pytest.TempPathFactory
     ) -> Result:
         request = Request(search_spaces.load(space), tmp_path_factory.mktemp("studies") / "tiny")
         return search(request, InProcess(), tracker, Screen(Console(file=io.StringIO())))

@@ -4,6 +4,7 @@ Whatever the user can mend ends with one message and exit code 2; an interrupted
 """
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,7 +130,7 @@ def search(
     )
     # Ray and MLflow take seconds to load: only what needs them pays.
     from pipeline.cluster import RayCluster
-    from pipeline.reports import Screen
+    from pipeline.screen import Screen
     from pipeline.searching import search as run
     from pipeline.tracking import MlflowTracker, sqlite_uri
 
@@ -173,12 +174,59 @@ def evaluate(
 ) -> None:
     """Measure an exported model on images."""
     from pipeline.exporting import evaluate_artifact
-    from pipeline.reports import Screen, evaluation_lines
+    from pipeline.reports import evaluation_lines
+    from pipeline.screen import Screen
 
     with Screen(console) as screen:
         measured = evaluate_artifact(artifact, images, weights, screen.step)
     for line in evaluation_lines(measured):
         console.print(line)
+
+
+@app.command(
+    epilog="Example: `igq reproduce --images imagenet/val --calibration imagenet/train"
+    " --weights-dir weights --bits 4 --seeds 5`"
+)
+def reproduce(
+    images: Annotated[list[str], typer.Option(help="Evaluation images; may be given repeatedly.")],
+    calibration: Annotated[
+        str | None, typer.Option(help="Calibration images. [default: the first --images]")
+    ] = None,
+    weights_dir: Annotated[
+        Path | None, typer.Option(help="Folder of MODEL.safetensors. [default: timm's hub]")
+    ] = None,
+    bits: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 4 and 6]")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="Repeatable. [default: all]")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Calibration draws.")] = 5,
+    most_images: Annotated[
+        int | None, typer.Option(min=1, help="Images of each set. [default: all]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
+) -> None:
+    """Print the authors' ImageNet table beside what this quantizer keeps on your images."""
+    from pipeline.files import write_json
+    from pipeline.published import COLUMNS
+    from pipeline.reports import reproduction_table
+    from pipeline.reproduction import Experiment
+    from pipeline.reproduction import reproduce as run
+    from pipeline.screen import Screen
+
+    experiment = Experiment(
+        tuple(images),
+        calibration or images[0],
+        weights_dir,
+        tuple(bits or (4, 6)),
+        tuple(column or COLUMNS),
+        seeds,
+        most_images,
+    )
+    cells = []
+    with Screen(console) as screen:
+        for cell in run(experiment, screen.step):
+            cells.append(cell)
+            if out is not None:
+                write_json(out, [asdict(cell) for cell in cells])
+    console.print(reproduction_table(cells))
 
 
 @app.command(epilog="Example: `igq ui studies/vit_tiny_w4a4 --port 5000`")

@@ -5,7 +5,7 @@ from statistics import fmean
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from igq import Allocation, BopsTable, Score, evaluate, paired_difference
 from igq.evaluation import accuracy, log_probabilities
@@ -16,13 +16,14 @@ from pipeline.study import Comparison, Origin, Trial
 
 
 def compare(
+    model: nn.Module,
     task: Task,
     bops: BopsTable,
     contenders: Mapping[str, Trial],
     validation: Images,
     progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[tuple[Comparison, ...], float | None]:
-    """Measure trials on the same images; gives also the full-precision model's top-1.
+    """Measure trials on the same images; gives also the top-1 of `model`, in full precision.
 
     An allocation that several contenders share is measured once.
     """
@@ -34,10 +35,10 @@ def compare(
         seen += batch
         progress(seen / total)
 
-    reference = log_probabilities(task.model, validation.values, progress=count)
+    reference = log_probabilities(model, validation.values, progress=count)
     scores = {
         allocation: evaluate(
-            assemble(task.model, task.candidates.select(allocation), task.weights),
+            assemble(model, task.candidates.select(allocation), task.weights),
             validation.values,
             reference,
             validation.labels,

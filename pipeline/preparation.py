@@ -5,6 +5,7 @@ harm table, is kept in the study's cache under a hash of what it follows from; t
 among that, so that another budget starts from the same table.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ Steps = Callable[[str], Callable[[float], None]]
 class Preparation:
     """What a study computes once."""
 
+    model: nn.Module
+    """The full-precision model, on the driver's device."""
     task: Task
     layers: tuple[Layer, ...]
     bops: BopsTable
@@ -99,17 +102,18 @@ def prepare(
     listed, table, budget = costs(space, model)
     fitted = candidates_file(folder, space, model_key, calibration.fingerprint)
     candidates = _candidates(space, model, calibration, fitted, steps)
+    travelling = copy.deepcopy(model).cpu()  # to workers, which may have another device or none
     task = Task(
-        model=model,
-        weights=quantize_weights(model, space.weight_bits),
+        model=travelling,
+        weights=quantize_weights(travelling, space.weight_bits),
         candidates=candidates,
         images=search.values,
         reference=log_probabilities(model, search.values),
         chunk_size=max(1, -(-len(search) // CHUNKS)),
     )
     harm_from = [fitted.stem, search.fingerprint, space.sensitivity_images]
-    harm = _harm(space, task, folder.cache / f"harm_{digest(harm_from)}.json", steps)
-    return Preparation(task, listed, table, budget, harm)
+    harm = _harm(space, model, task, folder.cache / f"harm_{digest(harm_from)}.json", steps)
+    return Preparation(model, task, listed, table, budget, harm)
 
 
 def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Origin, Allocation]]:
@@ -142,9 +146,11 @@ def _candidates(
     return load_candidates(path, layers(model), space.num_groups, space.activation_bits)
 
 
-def _harm(space: SearchSpace, task: Task, path: Path, steps: Steps) -> dict[str, dict[int, float]]:
+def _harm(
+    space: SearchSpace, model: nn.Module, task: Task, path: Path, steps: Steps
+) -> dict[str, dict[int, float]]:
     if not path.exists():
         images = task.images[: space.sensitivity_images]
         progress = steps("measuring how much each layer matters")
-        save_harm(path, sensitivity(task.model, task.candidates, images, progress=progress))
+        save_harm(path, sensitivity(model, task.candidates, images, progress=progress))
     return load_harm(path)

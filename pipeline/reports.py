@@ -1,122 +1,19 @@
-"""What a person sees of a study: live progress, tables, the allocation as a picture, figures."""
+"""What a person sees of a study in the end: tables, the allocation as a picture, figures."""
 
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rich.box import SIMPLE
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from igq import Layer, Score
-from pipeline.study import Comparison, Origin, State, Trial, best, best_of
+from pipeline.study import Comparison, Origin, State, Trial, best
 
 BLOCK = re.compile(r"(?:blocks\.)?(.*\d)\.(\D+\d*)")
 """A layer's name as its block (all up to the last index) and its place in it."""
-QUIET_SECONDS = 10.0
-"""Where nobody watches a terminal, progress is a line at most this often."""
-
-
-@runtime_checkable
-class Snapshot(Protocol):
-    """How far a search is."""
-
-    @property
-    def wanted(self) -> int: ...
-    @property
-    def ended(self) -> tuple[Trial, ...]: ...
-    @property
-    def running(self) -> int: ...
-    @property
-    def budget(self) -> int: ...
-
-
-class Screen:
-    """Live progress of one command, as bars in a terminal and as lines elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._live = Live(self._progress, console=console, refresh_per_second=4)
-        self._task = self._progress.add_task("", visible=False)
-        self._printed = 0.0
-        self._started: float | None = None
-        self._before = 0
-
-    def __enter__(self) -> "Screen":
-        if self.console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.console.is_terminal:
-            self._live.update(Text(""))
-            self._live.stop()
-
-    def step(self, name: str) -> Callable[[float], None]:
-        """Announce a step; the function it gives takes the share of it that is done."""
-        self._progress.reset(self._task, description=name, total=1.0, visible=True)
-        if not self.console.is_terminal:
-            self.console.print(f"{name} ...")
-            self._printed = time.monotonic()
-
-        def advance(share: float) -> None:
-            self._progress.update(self._task, completed=share)
-            self._say(f"  {name}: {share:.0%}")
-
-        return advance
-
-    def trials(self, snapshot: Snapshot) -> None:
-        """Show how far the search is."""
-        ended = len(snapshot.ended)
-        if self._started is None:
-            self._started, self._before = time.monotonic(), ended
-            self._progress.reset(
-                self._task, description="trials", total=snapshot.wanted, visible=True
-            )
-        self._progress.update(self._task, completed=ended)
-        if self.console.is_terminal:
-            self._live.update(Group(self._progress, Text(f"  {progress_line(snapshot)}")))
-        else:
-            self._say(f"{progress_line(snapshot)}, {self._time_left(snapshot)}")
-
-    def _time_left(self, snapshot: Snapshot) -> str:
-        done = len(snapshot.ended) - self._before
-        if not done or self._started is None:
-            return "time left unknown"
-        each = (time.monotonic() - self._started) / done
-        return f"about {each * (snapshot.wanted - len(snapshot.ended)):.0f} s left"
-
-    def _say(self, line: str) -> None:
-        now = time.monotonic()
-        if not self.console.is_terminal and now - self._printed >= QUIET_SECONDS:
-            self.console.print(line)
-            self._printed = now
-
-
-def progress_line(snapshot: Snapshot) -> str:
-    """Trials by state, and the best KL beside the baselines'."""
-    counts = {state: sum(t.state is state for t in snapshot.ended) for state in State}
-    parts = [f"{len(snapshot.ended)}/{snapshot.wanted} trials, {snapshot.running} running"]
-    parts += [f"{n} {state.value.replace('_', ' ')}" for state, n in counts.items() if n]
-    line = ", ".join(parts)
-    found = best(snapshot.ended, snapshot.budget)
-    if found is None:
-        return line
-    known = ((o, best_of(snapshot.ended, o, snapshot.budget)) for o in list(Origin)[:3])
-    beside = ", ".join(f"{origin} {trial.kl:.4f}" for origin, trial in known if trial is not None)
-    return f"{line} | KL: best {found.kl:.4f}" + (f" ({beside})" if beside else "")
 
 
 def comparison_table(
@@ -158,6 +55,55 @@ def allocation_picture(layers: Sequence[Layer], allocation: Mapping[str, int]) -
         cells = (_cell(row[column], most) if column in row else Text("") for column in columns)
         table.add_row(block, *cells)
     return table
+
+
+@runtime_checkable
+class Cell(Protocol):
+    """A share of top-1 kept, beside the authors'."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def column(self) -> str: ...
+    @property
+    def kept(self) -> tuple[float, ...]: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def spread(self) -> float | None: ...
+    @property
+    def published(self) -> float: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def full_precision(self) -> float: ...
+
+
+def reproduction_table(cells: Sequence[Cell]) -> Table:
+    """Shares of top-1 kept: mean and spread over calibration seeds, the authors' in brackets."""
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    table = Table(title="Top-1 kept of full precision's on the same images (the authors')")
+    for heading in ("model", "bits", "images", "full precision", *columns):
+        table.add_column(heading)
+    rows: dict[tuple[str, int], dict[str, Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.label, cell.bits), {})[cell.column] = cell
+    for (label, bits), row in rows.items():
+        first = next(iter(row.values()))
+        shares = [_share(row[column]) if column in row else "" for column in columns]
+        table.add_row(
+            label, f"W{bits}A{bits}", str(first.images), f"{first.full_precision:.2%}", *shares
+        )
+    if cells:
+        table.caption = f"± standard deviation over {len(cells[0].kept)} calibration seeds"
+    return table
+
+
+def _share(cell: Cell) -> str:
+    spread = "" if cell.spread is None else f" ± {cell.spread:.3f}"
+    return f"{cell.mean:.3f}{spread} ({cell.published:.3f})"
 
 
 @runtime_checkable

@@ -31,7 +31,8 @@ from pipeline.errors import DataError, StudyError
 from pipeline.files import write_json
 from pipeline.preparation import Preparation, baselines, costs, load_model, prepare
 from pipeline.proposals import Proposals
-from pipeline.reports import Screen, write_figures
+from pipeline.reports import write_figures
+from pipeline.screen import Screen
 from pipeline.study import Comparison, Origin, Trial, best, best_of
 from pipeline.tracking import StudyRun, Tracker
 
@@ -215,7 +216,12 @@ def _conclude(
             contenders[origin.value] = contender
     progress = screen.step("comparing on images that the search did not see")
     comparisons, reference_top1 = compare(
-        preparation.task, preparation.bops, contenders, validation, progress
+        preparation.model,
+        preparation.task,
+        preparation.bops,
+        contenders,
+        validation,
+        progress,
     )
     return Result(
         Folder(request.out),

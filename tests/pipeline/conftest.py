@@ -16,7 +16,7 @@ from torch import nn
 import search_spaces
 from igq import Allocation, BopsTable, Layer, Slices, bops
 from pipeline.config import Request
-from pipeline.reports import Screen
+from pipeline.screen import Screen
 from pipeline.study import Origin, Proposal, State, Trial
 
 TINY: dict[str, Any] = {

@@ -24,7 +24,7 @@ from pipeline.errors import StudyError
 from pipeline.exporting import Exported, evaluate_artifact, export
 from pipeline.objective import Objective, Task
 from pipeline.preparation import load_model
-from pipeline.reports import Screen
+from pipeline.screen import Screen
 from pipeline.searching import Result, search
 from pipeline.study import Source, best
 from pipeline.tracking import InMemoryTracker

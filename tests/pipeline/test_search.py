@@ -20,7 +20,7 @@ from pipeline.errors import ClusterError, DataError, StudyError
 from pipeline.objective import Objective, Task
 from pipeline.preparation import costs, load_model
 from pipeline.proposals import read_trials
-from pipeline.reports import Screen
+from pipeline.screen import Screen
 from pipeline.searching import Result, search
 from pipeline.study import Origin, Proposal, Source, State, Trial, best
 from pipeline.tracking import InMemoryTracker

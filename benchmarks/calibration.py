@@ -1,0 +1,76 @@
+"""How long fitting every candidate takes, beside the k-means one would write first.
+
+    python -m benchmarks.calibration --model vit_tiny_patch16_224
+
+The plain one runs over all ranges, with distances as a tensor of points x groups x 2 and starting
+bounds drawn at random. Quality is the summed squared distance of ranges to their group's bounds
+(Eq. 4), ours over plain's, averaged over layers.
+"""
+
+import statistics
+import time
+
+import torch
+from torch import Tensor
+
+import igq
+from benchmarks.real import arguments, bench, machine
+from igq.grouping import MAX_STEPS
+
+NUM_GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
+
+
+def plain_kmeans(points: Tensor, groups: int) -> Tensor:
+    """Alternate assignment and update, from starting points drawn at random."""
+    generator = torch.Generator().manual_seed(0)
+    bounds = points[torch.randperm(len(points), generator=generator)[:groups]]
+    for _ in range(MAX_STEPS):
+        members = (points[:, None] - bounds[None]).square().sum(-1).argmin(1)
+        moved = torch.stack(
+            [
+                points[members == g].mean(0) if (members == g).any() else bounds[g]
+                for g in range(len(bounds))
+            ]
+        )
+        if torch.equal(moved, bounds):
+            break
+        bounds = moved
+    return bounds
+
+
+def objective(points: Tensor, bounds: Tensor) -> float:
+    """Summed squared distance of each range to the nearest bounds (Eq. 4)."""
+    return (points[:, None] - bounds[None]).square().sum(-1).amin(1).sum().item()
+
+
+def main() -> None:
+    """Print seconds of both, their ratio, the quality and the ranges' memory."""
+    options = arguments(__doc__ or "", images=1)
+    given = bench(options)
+    start = time.perf_counter()
+    ranges = igq.observe(given.model, given.calibration)
+    observed = time.perf_counter() - start
+    start = time.perf_counter()
+    candidates = igq.fit(ranges, NUM_GROUPS, options.bits)
+    ours = time.perf_counter() - start
+    quality, plain = [], 0.0
+    for layer in igq.grouped(ranges.layers):
+        points = ranges[layer.name].reshape(-1, 2)
+        for groups in NUM_GROUPS:
+            start = time.perf_counter()
+            bounds = plain_kmeans(points, groups)
+            plain += time.perf_counter() - start
+            fitted = candidates.quantizers[layer.name][groups]
+            assert isinstance(fitted, igq.GroupQuantizer)
+            mine = torch.stack((fitted.lower, fitted.upper), dim=-1)
+            quality.append(objective(points, mine) / objective(points, bounds))
+    mebibytes = sum(r.numel() * r.element_size() for r in ranges.values.values()) / 2**20
+    layers = len(igq.grouped(ranges.layers))
+    print(f"{options.model}: {layers} layers x {len(NUM_GROUPS)} numbers of groups; {machine()}")
+    print(f"ranges of {len(given.calibration)} images: {mebibytes:.1f} MiB, {observed:.1f} s")
+    print(f"fitting: {ours:.1f} s, plain k-means {plain:.1f} s, ratio {plain / ours:.1f}")
+    print(f"objective, ours over plain's: mean {statistics.fmean(quality):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 Whatever the user can mend ends with one message and exit code 2; an interrupted search with 130.
 """
 
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -139,7 +140,8 @@ def search(
         with Screen(console) as screen:
             result = run(request, RayCluster(cluster, workers), tracker, screen)
     except KeyboardInterrupt:
-        console.print(f"\nInterrupted. To go on: igq search {space} ... --resume")
+        again = [word for word in sys.argv[1:] if word != "--resume"]
+        console.print(f"\nInterrupted. To go on: igq {shlex.join(again)} --resume", soft_wrap=True)
         raise
     _show(result, tracker.location)
 

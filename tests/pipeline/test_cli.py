@@ -375,7 +375,7 @@ def test_a_search_that_is_interrupted_and_then_killed_loses_no_trial_and_runs_no
     assert (interrupted.returncode, err) == (130, "")
     assert "--resume" in out
     first = Kept.of(space, study)
-    assert 3 <= len(first.trials) < trials
+    assert 2 <= len(first.trials) < trials  # one may have been noted and not told yet
     assert [run.info.status for run in first.parents] == ["KILLED"]
 
     killed = start(space, "--resume")
@@ -383,7 +383,7 @@ def test_a_search_that_is_interrupted_and_then_killed_loses_no_trial_and_runs_no
     killed.kill()
     killed.communicate(timeout=120)
     second = Kept.of(space, study)
-    assert len(first.trials) + 3 <= len(second.trials) < trials
+    assert len(first.trials) + 2 <= len(second.trials) < trials
     assert second.trials[: len(first.trials)] == first.trials
 
     resumed = start(space, "--resume")

@@ -384,14 +384,14 @@ def test_a_search_that_is_interrupted_and_then_killed_loses_no_trial_and_runs_no
     killed.communicate(timeout=120)
     second = Kept.of(space, study)
     assert len(first.trials) + 2 <= len(second.trials) < trials
-    assert second.trials[: len(first.trials)] == first.trials
+    assert all(trial in second.trials for trial in first.trials)
 
     resumed = start(space, "--resume")
     out, err = resumed.communicate(timeout=240)
     assert (resumed.returncode, err) == (0, "")
     kept = Kept.of(space, study)
     kept.assert_whole(trials)
-    assert kept.trials[: len(second.trials)] == second.trials
+    assert all(trial in kept.trials for trial in second.trials)
     assert Counter(trial.proposal.origin for trial in kept.trials) == {
         "uniform": 1,
         "ilp": 1,

@@ -21,7 +21,7 @@ from igq.layers import Slices, check_num_groups, slice_ranges
 MAX_STEPS = 50
 """Steps of assignment and update; it stops at the first one that moves no slice."""
 CELLS = 512
-"""Ranges are fitted after rounding to this many levels (docs/decisions.md has the comparison)."""
+"""Ranges are fitted after rounding to this many levels: our choice, so that fitting is quick."""
 
 
 @dataclass(frozen=True, eq=False)

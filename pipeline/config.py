@@ -18,6 +18,10 @@ from search_spaces import SearchSpace
 class Sampler(StrEnum):
     """Who proposes after the baselines."""
 
+    SURROGATE = "surrogate"
+    """What would be best for all that the trials show together of each layer's worth."""
+    LOCAL = "local"
+    """The best allocation so far with a few layers changed."""
     TPE = "tpe"
     """Optuna's TPE, its answers brought within the budget."""
     RANDOM = "random"

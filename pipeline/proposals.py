@@ -1,9 +1,7 @@
 """Optuna: what to try next, when to stop a trial, and the memory of a study.
 
-Each layer is one parameter, the place of its number of groups among the choices. The journal on
-disk is the truth about a study: a trial counts once its end stands there. The sampler's answers
-are brought within the budget before they become a trial's parameters, so that no trial is wasted
-and Optuna learns from what was really tried; a sampler that does not (`plain`) has its over-budget
+The journal on disk is the truth about a study: a trial counts once its end stands there. Samplers
+keep the budget, so that no trial is wasted; one that does not (`plain`) has its over-budget
 proposals recorded as pruned.
 """
 
@@ -11,27 +9,21 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.pruners import WilcoxonPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from igq import Allocation, BopsTable
-from pipeline.budget import keep
 from pipeline.config import Sampler
 from pipeline.errors import StudyError
+from pipeline.samplers import Space, make_sampler
 from pipeline.study import Origin, Proposal, State, Trial
 
 P_THRESHOLD = 0.1
 """A trial is stopped when a paired test finds it worse than the best at this level (our choice)."""
-REDRAWS = 100
-"""How often a proposal that was tried already is changed before it is given up."""
 
 
 class Proposals:
@@ -50,14 +42,14 @@ class Proposals:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._bops, self._budget = bops, budget
-        self._space = _Space(bops)
+        self._space = Space(bops)
         # Only one driver has the study open: a lock that is still there is a dead one's.
         Path(f"{journal}.lock").unlink(missing_ok=True)
         _drop_torn_line(journal)
         self._study = optuna.create_study(
             study_name=name,
             storage=JournalStorage(JournalFileBackend(str(journal))),
-            sampler=_sampler(sampler, self._space, budget, seed),
+            sampler=make_sampler(sampler, self._space, budget, seed),
             pruner=WilcoxonPruner(p_threshold=P_THRESHOLD),
             load_if_exists=True,
         )
@@ -138,7 +130,7 @@ def read_trials(journal: Path, name: str, bops: BopsTable) -> tuple[Trial, ...]:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
         raise StudyError(f"{journal} must hold the study {name}, but does not.") from error
-    return _ended(study, _Space(bops))
+    return _ended(study, Space(bops))
 
 
 def _drop_torn_line(journal: Path) -> None:
@@ -148,12 +140,12 @@ def _drop_torn_line(journal: Path) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
-def _ended(study: optuna.Study, space: "_Space") -> tuple[Trial, ...]:
+def _ended(study: optuna.Study, space: Space) -> tuple[Trial, ...]:
     finished = study.get_trials(deepcopy=False, states=tuple(_TOLD.values()))
     return tuple(_trial(trial, space) for trial in finished if "state" in trial.user_attrs)
 
 
-def _trial(trial: FrozenTrial, space: "_Space") -> Trial:
+def _trial(trial: FrozenTrial, space: Space) -> Trial:
     noted = trial.user_attrs
     allocation = space.decode(trial.params)
     return Trial(
@@ -172,80 +164,3 @@ _TOLD = {
     State.OVER_BUDGET: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
-
-
-class _Space:
-    """Allocations as Optuna's parameters and back."""
-
-    def __init__(self, bops: BopsTable) -> None:
-        self.bops = bops
-        self.choices = {name: sorted(costs) for name, costs in bops.layers.items()}
-        self.distributions: Mapping[str, BaseDistribution] = {
-            name: IntDistribution(0, len(choices) - 1) for name, choices in self.choices.items()
-        }
-
-    def encode(self, allocation: Mapping[str, int]) -> dict[str, int]:
-        return {name: self.choices[name].index(groups) for name, groups in allocation.items()}
-
-    def decode(self, params: Mapping[str, Any]) -> Allocation:
-        return Allocation.of({name: self.choices[name][params[name]] for name in self.choices})
-
-
-def _sampler(kind: Sampler, space: _Space, budget: int, seed: int) -> BaseSampler:
-    match kind:
-        case Sampler.TPE:
-            return WithinBudget(TPESampler, space, budget, seed)
-        case Sampler.RANDOM:
-            return WithinBudget(RandomSampler, space, budget, seed)
-        case Sampler.PLAIN:
-            return TPESampler(seed=seed)
-
-
-class WithinBudget(BaseSampler):
-    """Another sampler's proposals, brought within the budget and never repeated.
-
-    The inner sampler is made anew for each trial from the seed and the trial's number, so that a
-    resumed study goes on as the uninterrupted one would.
-    """
-
-    def __init__(self, inner: type[Any], space: _Space, budget: int, seed: int) -> None:
-        self._inner, self._space, self._budget, self._seed = inner, space, budget, seed
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return dict(self._space.distributions)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Propose an allocation within the budget that the study has not tried."""
-        generator = np.random.default_rng([self._seed, trial.number])
-        inner = self._inner(seed=int(generator.integers(2**31)))
-        params = inner.sample_relative(study, trial, search_space)
-        drawn = {name: int(generator.integers(len(c))) for name, c in self._space.choices.items()}
-        allocation = self._space.decode({**drawn, **params})
-        tried = {
-            tuple(t.params.get(name) for name in self._space.choices)
-            for t in study.get_trials(deepcopy=False)
-        }
-        for _ in range(REDRAWS):
-            kept = keep(allocation, self._space.bops, self._budget, generator)
-            encoded = self._space.encode(kept)
-            if tuple(encoded[name] for name in self._space.choices) not in tried:
-                break
-            name = str(generator.choice(list(self._space.choices)))
-            allocation = Allocation.of(
-                {**kept, name: int(generator.choice(self._space.choices[name]))}
-            )
-        return encoded
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Never needed: every layer is proposed together."""
-        raise NotImplementedError(param_name)

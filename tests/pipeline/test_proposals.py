@@ -23,7 +23,7 @@ from pipeline.proposals import Proposals, read_trials
 from pipeline.study import Origin, Proposal, State, Trial
 
 ROOT = Path(__file__).resolve().parents[2]
-KEEPS_BUDGET = [Sampler.TPE, Sampler.RANDOM]
+KEEPS_BUDGET = [sampler for sampler in Sampler if sampler is not Sampler.PLAIN]
 Open = Callable[..., Proposals]
 
 DRIVER = """

@@ -1,0 +1,217 @@
+"""What to try next: Optuna samplers that know that allocations have a budget.
+
+Each layer is one parameter, the place of its number of groups among the choices, so that Optuna
+sees an order. Every sampler but `plain` proposes within the budget and nothing twice, and follows
+from (seed, trial number, trials so far): a resumed study goes on as the uninterrupted one would.
+What a sampler keeps between two proposals only saves it from reading trials again.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from igq import Allocation, BopsTable
+from pipeline.budget import Generator, keep, least_harm
+from pipeline.config import Sampler
+from pipeline.surrogate import Evidence, Numbers, learn
+
+REDRAWS = 100
+"""How often a proposal that was tried already is changed before it is given up."""
+MOST_CHANGES = 6
+"""Layers that one move of the local search changes, at most."""
+LEARNABLE = 8
+"""Trials from which the surrogate learns, at least: fewer are answered by local moves."""
+
+Key = tuple[int, ...]
+"""An allocation as the places of its layers' choices, in order."""
+
+
+class Space:
+    """Allocations as Optuna's parameters and back."""
+
+    def __init__(self, bops: BopsTable) -> None:
+        self.bops = bops
+        self.choices = {name: sorted(costs) for name, costs in bops.layers.items()}
+        self.distributions: Mapping[str, BaseDistribution] = {
+            name: IntDistribution(0, len(choices) - 1) for name, choices in self.choices.items()
+        }
+
+    def encode(self, allocation: Mapping[str, int]) -> dict[str, int]:
+        """Parameters of an allocation."""
+        return {name: self.choices[name].index(groups) for name, groups in allocation.items()}
+
+    def decode(self, params: Mapping[str, Any]) -> Allocation:
+        """The allocation that parameters stand for."""
+        return Allocation.of({name: self.choices[name][params[name]] for name in self.choices})
+
+    def allocation(self, places: Sequence[int]) -> Allocation:
+        """The allocation with these places of the layers' choices, in order."""
+        return self.decode(dict(zip(self.choices, places, strict=True)))
+
+    def random(self, generator: Generator) -> dict[str, int]:
+        """Any parameters."""
+        return {name: int(generator.integers(len(c))) for name, c in self.choices.items()}
+
+    def places(self, params: Mapping[str, Any]) -> Key:
+        """Parameters in the order of the layers."""
+        return tuple(params[name] for name in self.choices)
+
+    def array(self, of: Callable[[str, int], float], absent: float) -> Numbers:
+        """(layers, choices): a number for each, `absent` where there is none."""
+        most = max(len(choices) for choices in self.choices.values())
+        rows = [[of(name, g) for g in choices] for name, choices in self.choices.items()]
+        return np.array([row + [absent] * (most - len(row)) for row in rows])
+
+
+class Memory:
+    """What the trials of a study have shown; each is read once, when it has ended."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._open: list[int] = []
+        self._read = 0
+        self._ended: dict[int, tuple[Key, Sequence[float], bool]] = {}
+        self._tried: set[Key] = set()
+
+    def update(self, study: optuna.Study) -> None:
+        """Read what has changed."""
+        trials = study.get_trials(deepcopy=False)
+        unread = [*self._open, *range(self._read, len(trials))]
+        self._read, self._open = len(trials), []
+        for trial in (trials[number] for number in unread):
+            if len(trial.params) == len(self._space.choices):
+                self._tried.add(self._space.places(trial.params))
+            if not trial.state.is_finished():
+                self._open.append(trial.number)
+            elif kls := trial.user_attrs.get("kls"):
+                places = self._space.places(trial.params)
+                complete = trial.state is TrialState.COMPLETE
+                self._ended[trial.number] = places, kls, complete
+
+    def tried(self, allocation: Allocation) -> bool:
+        """Whether a trial has this allocation, ended or not."""
+        return self._space.places(self._space.encode(allocation)) in self._tried
+
+    @property
+    def evidence(self) -> Evidence:
+        """Every trial that saw an image, in order."""
+        rows = [self._ended[number] for number in sorted(self._ended)]
+        return Evidence.of([places for places, _, _ in rows], [kls for _, kls, _ in rows])
+
+    @property
+    def best(self) -> Key | None:
+        """The allocation of least KL among those that saw every image."""
+        whole = [(fmean(kls), places) for places, kls, complete in self._ended.values() if complete]
+        return min(whole)[1] if whole else None
+
+
+def make_sampler(kind: Sampler, space: Space, budget: int, seed: int) -> BaseSampler:
+    """The sampler that goes by this name."""
+    match kind:
+        case Sampler.SURROGATE:
+            return SurrogateSampler(space, budget, seed)
+        case Sampler.LOCAL:
+            return LocalSampler(space, budget, seed)
+        case Sampler.TPE:
+            return Optunas(TPESampler, space, budget, seed)
+        case Sampler.RANDOM:
+            return Optunas(RandomSampler, space, budget, seed)
+        case Sampler.PLAIN:
+            return TPESampler(seed=seed)
+
+
+class WithinBudget(BaseSampler, ABC):
+    """Proposes whole allocations, within the budget and never the same one twice."""
+
+    def __init__(self, space: Space, budget: int, seed: int) -> None:
+        self.space, self._budget, self._seed = space, budget, seed
+        self.memory = Memory(space)
+
+    @abstractmethod
+    def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
+        """An allocation worth trying; it may be over the budget, or an old one."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return dict(self.space.distributions)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Propose an allocation within the budget that the study has not tried."""
+        generator = np.random.default_rng([self._seed, trial.number])
+        self.memory.update(study)
+        allocation = self.propose(study, trial, generator)
+        for _ in range(REDRAWS):
+            kept = keep(allocation, self.space.bops, self._budget, generator)
+            if not self.memory.tried(kept):
+                break
+            allocation = self.changed(kept, 1, generator)
+        return self.space.encode(kept)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Never needed: every layer is proposed together."""
+        raise NotImplementedError(param_name)
+
+    def changed(self, allocation: Allocation, layers: int, generator: Generator) -> Allocation:
+        """The allocation with some layers, drawn at random, set to another choice."""
+        names = generator.choice(list(allocation), min(layers, len(allocation)), replace=False)
+        drawn = {str(name): int(generator.choice(self.space.choices[name])) for name in names}
+        return Allocation.of({**allocation, **drawn})
+
+
+class Optunas(WithinBudget):
+    """One of Optuna's own samplers, made anew for each trial."""
+
+    def __init__(self, inner: type[Any], space: Space, budget: int, seed: int) -> None:
+        super().__init__(space, budget, seed)
+        self._inner = inner
+
+    def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
+        inner = self._inner(seed=int(generator.integers(2**31)))
+        params = inner.sample_relative(study, trial, dict(self.space.distributions))
+        return self.space.decode({**self.space.random(generator), **params})
+
+
+class LocalSampler(WithinBudget):
+    """Changes a few layers of the best allocation so far; mending the budget changes others."""
+
+    def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
+        best = self.memory.best
+        if best is None:
+            return self.space.decode(self.space.random(generator))
+        layers = int(generator.integers(1, MOST_CHANGES + 1))
+        return self.changed(self.space.allocation(best), layers, generator)
+
+
+class SurrogateSampler(LocalSampler):
+    """Takes what would be best were the layers' worths what they may be, for all that is known."""
+
+    def __init__(self, space: Space, budget: int, seed: int) -> None:
+        super().__init__(space, budget, seed)
+        self._costs = space.array(lambda name, groups: space.bops.layers[name][groups], np.inf)
+        self._features = space.array(lambda name, groups: 1 / groups, 0.0)
+
+    def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
+        evidence = self.memory.evidence
+        if len(evidence.places) < LEARNABLE:
+            return super().propose(study, trial, generator)
+        features = self._features[np.arange(len(self._features)), evidence.places]
+        worths = learn(features, *evidence.effects).draw(generator)
+        harm = np.where(np.isfinite(self._costs), worths[:, None] * self._features, np.inf)
+        room = self._budget - self.space.bops.fixed
+        return self.space.allocation(least_harm(harm, self._costs, room).tolist())

@@ -1,0 +1,115 @@
+"""Samplers on a synthetic study whose best allocation is known."""
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from igq import Allocation, BopsTable, allocate
+from igq import bops as bops_table
+from igq.layers import Layer, Slices
+from pipeline.config import Sampler
+from pipeline.proposals import Proposals
+from pipeline.study import Origin, State, Trial
+
+LAYERS = tuple(
+    Layer(f"fc{i}", Slices.CHANNELS, tokens=4, channels=8, outputs=6, weighted=True)
+    for i in range(16)
+)
+GROUPS = (2, 4, 6, 8, 12, 16)
+BOPS = bops_table(LAYERS, GROUPS, weight_bits=4, activation_bits=4)
+BUDGET = BOPS.of({layer.name: 6 for layer in LAYERS})
+WORTHS = np.random.default_rng(3).exponential(size=len(LAYERS))
+IMAGES = 16
+
+
+def truth(allocation: Allocation) -> float:
+    """What the KL of an allocation would be without noise."""
+    worths = dict(zip(allocation, WORTHS, strict=True))
+    return float(np.exp(sum(worths[name] / groups for name, groups in allocation.items()) - 2))
+
+
+def noisy(allocation: Allocation, number: int) -> tuple[float, ...]:
+    """What is seen of it."""
+    noise = np.random.default_rng([5, number]).normal(size=IMAGES)
+    return tuple((truth(allocation) * np.exp(0.3 * noise)).tolist())
+
+
+def play(proposals: Proposals, trials: int) -> list[Allocation]:
+    asked = []
+    for _ in range(trials):
+        proposal = proposals.ask()
+        kls = noisy(proposal.allocation, proposal.number)
+        proposals.tell(Trial(proposal, State.COMPLETE, kls, chunks=(len(kls),)))
+        asked.append(proposal.allocation)
+    return asked
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Proposals]:
+    uniform = Allocation.of({layer.name: 6 for layer in LAYERS})
+
+    def make(sampler: Sampler, seed: int = 0, name: str = "journal") -> Proposals:
+        journal = tmp_path / f"{name}_{sampler.value}_{seed}.log"
+        return Proposals(journal, "study", BOPS, BUDGET, [(Origin.UNIFORM, uniform)], sampler, seed)
+
+    return make
+
+
+def optimum() -> float:
+    """The least KL that an allocation within the budget has."""
+    harm = {
+        layer.name: {g: float(worth / g) for g in GROUPS}
+        for layer, worth in zip(LAYERS, WORTHS, strict=True)
+    }
+    return truth(allocate(harm, BOPS, BUDGET))
+
+
+def test_the_surrogate_comes_closer_to_the_optimum_than_random_and_tpe(
+    study: Callable[..., Proposals],
+) -> None:
+    def excess(sampler: Sampler) -> float:
+        """Of the last ten proposals, over the optimum; the mean of two studies."""
+        last = [a for seed in range(2) for a in play(study(sampler, seed), 70)[-10:]]
+        return fmean(truth(a) for a in last) / optimum() - 1
+
+    surrogate, random, tpe = map(excess, (Sampler.SURROGATE, Sampler.RANDOM, Sampler.TPE))
+    assert surrogate < 0.5 * tpe
+    assert surrogate < 0.25 * random
+
+
+@pytest.mark.parametrize("sampler", [s for s in Sampler if s is not Sampler.PLAIN])
+def test_every_proposal_keeps_the_budget_and_is_new(
+    study: Callable[..., Proposals], sampler: Sampler
+) -> None:
+    asked = play(study(sampler), 40)
+    assert all(BOPS.of(allocation) <= BUDGET for allocation in asked)
+    assert len(set(asked)) == 40
+
+
+def test_where_every_allocation_was_tried_it_still_answers(tmp_path: Path) -> None:
+    table = BopsTable({"fc": {1: 1, 2: 2}}, fixed=0, base={"fc": 1})
+    proposals = Proposals(tmp_path / "journal", "study", table, 2, [], Sampler.SURROGATE)
+    for _ in range(12):
+        proposal = proposals.ask()
+        proposals.tell(Trial(proposal, State.COMPLETE, (1.0,), chunks=(1,)))
+
+
+@pytest.mark.parametrize("sampler", [Sampler.SURROGATE, Sampler.LOCAL])
+def test_a_reopened_study_goes_on_as_if_it_had_never_been_closed(
+    study: Callable[..., Proposals], sampler: Sampler
+) -> None:
+    whole = play(study(sampler, name="whole"), 24)
+    parts = play(study(sampler), 12) + play(study(sampler), 12)
+    assert parts == whole
+
+
+def test_local_moves_stay_near_the_best(study: Callable[..., Proposals]) -> None:
+    asked = play(study(Sampler.LOCAL), 30)
+    seen = {a: fmean(noisy(a, number)) for number, a in enumerate(asked)}
+    for number in range(1, 30):
+        best = min(asked[:number], key=seen.__getitem__)
+        same = sum(asked[number][name] == best[name] for name in best)
+        assert same >= len(best) / 3

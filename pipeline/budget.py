@@ -86,7 +86,7 @@ def keep(
 def least_harm(
     harm: Float[np.ndarray, "layers choices"],
     costs: Float[np.ndarray, "layers choices"],
-    room: float,
+    room: float | int,
 ) -> Places:
     """The choice of each layer with little harm in total whose costs sum to at most `room`.
 
@@ -109,6 +109,8 @@ def least_harm(
             f"`budget` must be at least the cheapest possible allocation's {cheapest:.4g}, "
             f"but got {room:.4g}."
         )
+    absent = np.isinf(costs)
+    harm, costs = np.where(absent, np.inf, harm), np.where(absent, 0.0, costs)
 
     def cost(places: Places) -> float:
         return float(costs[layers, places].sum())

@@ -26,6 +26,8 @@ REDRAWS = 100
 """How often a proposal that was tried already is changed before it is given up."""
 MOST_CHANGES = 6
 """Layers that one move of the local search changes, at most."""
+REACH = 2
+"""How many places a layer of a proposal lies from the best so far, at most."""
 LEARNABLE = 8
 """Trials from which the surrogate learns, at least: fewer are answered by local moves."""
 
@@ -67,7 +69,7 @@ class Space:
         """(layers, choices): a number for each, `absent` where there is none."""
         most = max(len(choices) for choices in self.choices.values())
         rows = [[of(name, g) for g in choices] for name, choices in self.choices.items()]
-        return np.array([row + [absent] * (most - len(row)) for row in rows])
+        return np.array([row + [absent] * (most - len(row)) for row in rows], dtype=float)
 
 
 class Memory:
@@ -199,7 +201,10 @@ class LocalSampler(WithinBudget):
 
 
 class SurrogateSampler(LocalSampler):
-    """Takes what would be best were the layers' worths what they may be, for all that is known."""
+    """Takes what would be best near the best so far, for worths as they may be (Thompson).
+
+    Near: that the worths add up is measured for steps of `REACH` places; farther away it fails.
+    """
 
     def __init__(self, space: Space, budget: int, seed: int) -> None:
         super().__init__(space, budget, seed)
@@ -207,11 +212,14 @@ class SurrogateSampler(LocalSampler):
         self._features = space.array(lambda name, groups: 1 / groups, 0.0)
 
     def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
-        evidence = self.memory.evidence
-        if len(evidence.places) < LEARNABLE:
+        evidence, best = self.memory.evidence, self.memory.best
+        if best is None or len(evidence.places) < LEARNABLE:
             return super().propose(study, trial, generator)
-        features = self._features[np.arange(len(self._features)), evidence.places]
+        features = self._features[np.arange(len(best)), evidence.places]
         worths = learn(features, *evidence.effects).draw(generator)
-        harm = np.where(np.isfinite(self._costs), worths[:, None] * self._features, np.inf)
+        steps = np.arange(self._costs.shape[1]) - np.array(best)[:, None]
+        costs = np.where(np.abs(steps) <= REACH, self._costs, np.inf)
         room = self._budget - self.space.bops.fixed
-        return self.space.allocation(least_harm(harm, self._costs, room).tolist())
+        return self.space.allocation(
+            least_harm(worths[:, None] * self._features, costs, room).tolist()
+        )

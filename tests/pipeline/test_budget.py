@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igq import BopsTable, InfeasibleBudgetError, Layer, bops, uniform
-from pipeline.budget import keep, largest_uniform, random_allocation, resolve
+from igq import BopsTable, InfeasibleBudgetError, Layer, allocate, bops, uniform
+from pipeline.budget import keep, largest_uniform, least_harm, random_allocation, resolve
 from search_spaces import BopsBudget, Budget, OverheadBudget, UniformBudget
 
 BITS = 4, 4
@@ -176,3 +176,45 @@ class TestRandomAllocation:
         drawn = [random_allocation(table, budget, generator) for _ in range(200)]
         for name in table.layers:
             assert {allocation[name] for allocation in drawn} == set(CHOICES)
+
+
+class TestLeastHarm:
+    """The quick relaxation beside the integer program."""
+
+    @pytest.fixture
+    def costs(self, table: BopsTable) -> np.ndarray:
+        return np.array([[float(c) for c in costs.values()] for costs in table.layers.values()])
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_it_keeps_the_budget_and_is_near_the_integer_program(
+        self, table: BopsTable, costs: np.ndarray, seed: int
+    ) -> None:
+        generator = np.random.default_rng(seed)
+        harm = np.sort(generator.exponential(size=costs.shape))[:, ::-1]
+        budget = table.of(dict.fromkeys(table.layers, 4))
+        chosen = least_harm(harm, costs, budget - table.fixed)
+        places = np.arange(len(costs))
+        assert costs[places, chosen].sum() <= budget - table.fixed
+        named = {
+            name: dict(zip(choices, row.tolist(), strict=True))
+            for (name, choices), row in zip(table.layers.items(), harm, strict=True)
+        }
+        best = allocate(named, table, budget)
+        least = sum(named[name][groups] for name, groups in best.items())
+        step = np.abs(np.diff(harm)).max()
+        assert least - 1e-9 <= harm[places, chosen].sum() <= least + step
+
+    def test_where_all_fits_every_layer_gets_its_best(self, costs: np.ndarray) -> None:
+        harm = np.random.default_rng(0).normal(size=costs.shape)
+        assert least_harm(harm, costs, np.inf).tolist() == harm.argmin(axis=1).tolist()
+
+    def test_a_choice_of_infinite_cost_is_never_taken(self, costs: np.ndarray) -> None:
+        costs[:, -1] = np.inf
+        assert least_harm(-costs, costs, 1e18).max() < costs.shape[1] - 1
+
+    def test_a_budget_below_the_cheapest_choices_is_refused(self, costs: np.ndarray) -> None:
+        with pytest.raises(
+            InfeasibleBudgetError,
+            match=r"^`budget` must be at least the cheapest possible allocation's .*, but got 1\.$",
+        ):
+            least_harm(np.zeros_like(costs), costs, room=1.0)

@@ -34,6 +34,7 @@ class _Running:
 
     proposal: Proposal
     chunks: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    shifts: dict[int, tuple[float, ...]] = field(default_factory=dict)
     stopped: bool = False
 
 
@@ -73,12 +74,14 @@ class Driver:
             self._end(Trial(proposal, State.OVER_BUDGET))
         return None
 
-    def report(self, number: int, chunk: int, kls: Sequence[float]) -> bool:
-        """Take the KLs of a chunk; True where Optuna's pruner would stop it. Baselines see all."""
+    def report(
+        self, number: int, chunk: int, kls: Sequence[float], shifts: Sequence[float] = ()
+    ) -> bool:
+        """Take what a chunk shows; True where Optuna's pruner would stop it. Baselines see all."""
         running = self._running[number]
         if chunk in running.chunks:  # the trial lost its worker and runs again: same numbers
             return running.stopped
-        running.chunks[chunk] = tuple(kls)
+        running.chunks[chunk], running.shifts[chunk] = tuple(kls), tuple(shifts)
         worse = self._proposals.should_stop(number, chunk, fmean(kls))
         running.stopped = worse and running.proposal.origin is Origin.SAMPLER
         return running.stopped
@@ -100,6 +103,7 @@ class Driver:
                 seconds=seconds,
                 error=error,
                 chunks=tuple(len(chunk) for chunk in reported),
+                shifts=tuple(s for chunk in sorted(running.shifts) for s in running.shifts[chunk]),
             )
         )
 

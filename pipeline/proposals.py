@@ -82,6 +82,7 @@ class Proposals:
         trial = self._running.pop(ended.number)
         trial.set_user_attr("kls", list(ended.kls))
         trial.set_user_attr("chunks", list(ended.chunks))
+        trial.set_user_attr("shifts", list(ended.shifts))
         trial.set_user_attr("seconds", ended.seconds)
         if ended.error is not None:
             trial.set_user_attr("error", ended.error)
@@ -155,6 +156,7 @@ def _trial(trial: FrozenTrial, space: Space) -> Trial:
         noted["seconds"],
         noted.get("error"),
         tuple(noted["chunks"]),
+        tuple(noted.get("shifts", ())),
     )
 
 

@@ -8,6 +8,8 @@ What a sampler keeps between two proposals only saves it from reading trials aga
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
 from statistics import fmean
 from typing import Any
 
@@ -20,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igq import Allocation, BopsTable
 from pipeline.budget import Generator, keep, least_harm
 from pipeline.config import Sampler
-from pipeline.surrogate import Evidence, Numbers, learn
+from pipeline.surrogate import SMALLEST, Evidence, Numbers, learn
 
 REDRAWS = 100
 """How often a proposal that was tried already is changed before it is given up."""
@@ -72,6 +74,17 @@ class Space:
         return np.array([row + [absent] * (most - len(row)) for row in rows], dtype=float)
 
 
+@dataclass(frozen=True, eq=False)
+class _Ended:
+    """What a trial has shown."""
+
+    places: Key
+    kl: float
+    """Infinity where it did not see every image."""
+    logs: Numbers
+    """Logarithm of the shift of each image that it saw, or of its KL where none was measured."""
+
+
 class Memory:
     """What the trials of a study have shown; each is read once, when it has ended."""
 
@@ -79,7 +92,7 @@ class Memory:
         self._space = space
         self._open: list[int] = []
         self._read = 0
-        self._ended: dict[int, tuple[Key, Sequence[float], bool]] = {}
+        self._ended: dict[int, _Ended] = {}
         self._tried: set[Key] = set()
 
     def update(self, study: optuna.Study) -> None:
@@ -93,9 +106,11 @@ class Memory:
             if not trial.state.is_finished():
                 self._open.append(trial.number)
             elif kls := trial.user_attrs.get("kls"):
-                places = self._space.places(trial.params)
-                complete = trial.state is TrialState.COMPLETE
-                self._ended[trial.number] = places, kls, complete
+                self._ended[trial.number] = _Ended(
+                    self._space.places(trial.params),
+                    fmean(kls) if trial.state is TrialState.COMPLETE else inf,
+                    np.log(np.array(trial.user_attrs.get("shifts") or kls) + SMALLEST),
+                )
 
     def tried(self, allocation: Allocation) -> bool:
         """Whether a trial has this allocation, ended or not."""
@@ -105,12 +120,12 @@ class Memory:
     def evidence(self) -> Evidence:
         """Every trial that saw an image, in order."""
         rows = [self._ended[number] for number in sorted(self._ended)]
-        return Evidence.of([places for places, _, _ in rows], [kls for _, kls, _ in rows])
+        return Evidence.of([row.places for row in rows], [row.logs for row in rows])
 
     @property
     def best(self) -> Key | None:
         """The allocation of least KL among those that saw every image."""
-        whole = [(fmean(kls), places) for places, kls, complete in self._ended.values() if complete]
+        whole = [(row.kl, row.places) for row in self._ended.values() if row.kl < inf]
         return min(whole)[1] if whole else None
 
 

@@ -59,6 +59,9 @@ class Trial:
     error: str | None = None
     chunks: tuple[int, ...] = field(default=())
     """How many images each report covered: their running means are the trial's curve."""
+    shifts: tuple[float, ...] = ()
+    """Mean squared shift of the logits, image by image as `kls`: what the surrogate learns from.
+    Empty where it was not measured."""
 
     @property
     def number(self) -> int:
@@ -121,8 +124,10 @@ class Source(Protocol):
     def next(self) -> Proposal | None:
         """The next proposal to evaluate, always within budget; None: there are no more."""
 
-    def report(self, number: int, chunk: int, kls: Sequence[float]) -> bool:
-        """Take the KLs of the `chunk`-th images (from 0); True: the trial is to stop.
+    def report(
+        self, number: int, chunk: int, kls: Sequence[float], shifts: Sequence[float] = ()
+    ) -> bool:
+        """Take the KLs and shifts of the `chunk`-th images (from 0); True: the trial is to stop.
 
         A trial that lost its worker starts again: the same chunk may be reported twice.
         """

@@ -2,13 +2,14 @@
 
 One trial says little: which way a value rounds depends on everything before it, so that a few
 images scatter more than good allocations differ. All trials together say more. Near good
-allocations the logarithm of an image's KL is taken to be additive over layers,
+allocations the logarithm of an image's shift is taken to be additive over layers,
 
     log shift(image, allocation) = base(image) + sum_l worth_l / num_groups_l + noise,
 
-so that ridge regression pools all trials, stopped ones too, and two worths of a layer are compared
-on the same images. Unlike the paper's harm table (Eq. 9) it measures a layer while all others are
-quantized.
+so that ridge regression pools all trials, stopped ones too. Unlike the paper's harm table (Eq. 9)
+it measures a layer while all others are quantized. The shift is the mean squared change of the
+logits; the KL, which few classes decide, scatters more and takes its place only where shifts were
+not measured.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from pipeline.budget import Generator
 
 Numbers = Float[np.ndarray, "..."]
 
-SMALLEST = 1e-6
+SMALLEST = 0.01
 """Added before the logarithm: an image that is not shifted at all must not decide alone."""
 TINY = 1e-12
 """What divides safely where all trials are alike."""
@@ -37,15 +38,15 @@ class Evidence:
 
     places: Int[np.ndarray, "trials layers"]
     logs: Float[np.ndarray, "trials images"]
-    """Logarithm of each image's shift; NaN where a trial was stopped before it saw the image."""
+    """Logarithm of what each image shows; NaN where the trial was stopped before it saw it."""
 
     @classmethod
-    def of(cls, places: Sequence[Sequence[int]], shifts: Sequence[Sequence[float]]) -> "Evidence":
-        """From the shifts of the images that each trial saw, which are the first ones."""
-        logs = np.full((len(shifts), max(map(len, shifts), default=0)), np.nan)
-        for row, seen in zip(logs, shifts, strict=True):
+    def of(cls, places: Sequence[Sequence[int]], logs: Sequence[Numbers]) -> "Evidence":
+        """From what the images show that each trial saw, which are the first ones."""
+        rows = np.full((len(logs), max(map(len, logs), default=0)), np.nan)
+        for row, seen in zip(rows, logs, strict=True):
             row[: len(seen)] = seen
-        return cls(np.array(places, dtype=int), np.log(logs + SMALLEST))
+        return cls(np.array(places, dtype=int), rows)
 
     @property
     def effects(self) -> tuple[Float[np.ndarray, " trials"], Float[np.ndarray, " trials"]]:

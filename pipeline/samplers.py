@@ -117,6 +117,11 @@ class Memory:
         return self._space.places(self._space.encode(allocation)) in self._tried
 
     @property
+    def size(self) -> int:
+        """Trials that saw an image."""
+        return len(self._ended)
+
+    @property
     def evidence(self) -> Evidence:
         """Every trial that saw an image, in order."""
         rows = [self._ended[number] for number in sorted(self._ended)]
@@ -227,9 +232,10 @@ class SurrogateSampler(LocalSampler):
         self._features = space.array(lambda name, groups: 1 / groups, 0.0)
 
     def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
-        evidence, best = self.memory.evidence, self.memory.best
-        if best is None or len(evidence.places) < LEARNABLE:
+        best = self.memory.best
+        if best is None or self.memory.size < LEARNABLE:
             return super().propose(study, trial, generator)
+        evidence = self.memory.evidence
         features = self._features[np.arange(len(best)), evidence.places]
         worths = learn(features, *evidence.effects).draw(generator)
         steps = np.arange(self._costs.shape[1]) - np.array(best)[:, None]

@@ -42,7 +42,7 @@ class Evidence:
 
     @classmethod
     def of(cls, places: Sequence[Sequence[int]], logs: Sequence[Numbers]) -> "Evidence":
-        """From what the images show that each trial saw, which are the first ones."""
+        """From what the images show that each trial saw, the first ones; of at least one trial."""
         rows = np.full((len(logs), max(map(len, logs), default=0)), np.nan)
         for row, seen in zip(rows, logs, strict=True):
             row[: len(seen)] = seen
@@ -51,10 +51,11 @@ class Evidence:
     @property
     def effects(self) -> tuple[Float[np.ndarray, " trials"], Float[np.ndarray, " trials"]]:
         """How far a trial's mean is from what its images have on average; how many they are."""
-        seen = np.isfinite(self.logs)
-        counts = seen.sum(axis=1)
-        base = np.nansum(self.logs, axis=0) / np.maximum(seen.sum(axis=0), 1)
-        return np.nansum(self.logs - base, axis=1) / counts, counts.astype(float)
+        seen = ~np.isnan(self.logs)
+        known = np.where(seen, self.logs, 0.0)
+        base = known.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        counts = seen.sum(axis=1).astype(float)
+        return (known.sum(axis=1) - seen @ base) / counts, counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +91,13 @@ def learn(
     gram, moment, total = x.T @ (weights[:, None] * x), x.T @ (weights * y), weights @ y**2
     fits = []
     for shrinkage in SHRINKAGES:
-        prior = np.eye(layers) / shrinkage + SHARED
-        root = np.linalg.inv(np.linalg.cholesky(gram + np.linalg.inv(prior))).T
+        # the prior's covariance is 1 / shrinkage on the diagonal, and SHARED everywhere
+        spread = 1 + shrinkage * SHARED * layers
+        prior = shrinkage * np.eye(layers) - shrinkage**2 * SHARED / spread
+        root = np.linalg.inv(np.linalg.cholesky(gram + prior)).T
         mean = root @ (root.T @ moment)
         noise = max((total - moment @ mean) / (trials - 1), TINY)
-        unlikely = np.linalg.slogdet(prior)[1] + (trials - 1) * np.log(noise)
+        unlikely = np.log(spread) - layers * np.log(shrinkage) + (trials - 1) * np.log(noise)
         fits.append((unlikely - 2 * np.log(np.diag(root)).sum(), mean, root * noise**0.5))
     _, mean, root = min(fits, key=lambda fit: fit[0])
     return Worths(mean / scale, root / scale)

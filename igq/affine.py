@@ -19,6 +19,8 @@ from igq.errors import InvalidArgumentError
 MIN_BITS, MAX_BITS = 2, 8
 SMALLEST_SCALE = 1e-12
 """Where bounds are (0, 0) any scale represents them; this one divides safely."""
+Bits = int | Float[Tensor, ""]
+"""A number of bits; a tensor where it may change without compiling anew."""
 
 
 def check_bits(bits: int, name: str = "bits") -> int:
@@ -38,7 +40,7 @@ def check_bits(bits: int, name: str = "bits") -> int:
 
 
 def affine_parameters(
-    lower: Float[Tensor, "*shape"], upper: Float[Tensor, "*shape"], bits: int
+    lower: Float[Tensor, "*shape"], upper: Float[Tensor, "*shape"], bits: Bits
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Scale and zero point of bounds (Eq. 1 and 2); the zero point is a whole number.
 
@@ -50,25 +52,25 @@ def affine_parameters(
     levels = 2**bits - 1
     lower, upper = lower.clamp(max=0), upper.clamp(min=0)
     scale = ((upper - lower) / levels).clamp(min=SMALLEST_SCALE)
-    return scale, (-lower / scale).round().clamp(0, levels)
+    return scale, (-lower / scale).round().clamp(min=0).clamp(max=levels)
 
 
 def quantize_codes(
     x: Float[Tensor, "..."],
     scale: Float[Tensor, "..."],
     zero_point: Float[Tensor, "..."],
-    bits: int,
+    bits: Bits,
 ) -> Float[Tensor, "..."]:
     """The codes x_q of values, as whole numbers (Eq. 2)."""
     # in place on the quotient: memory traffic is what this costs
-    return (x / scale).round_().add_(zero_point).clamp_(0, 2**bits - 1)
+    return (x / scale).round_().add_(zero_point).clamp_(min=0).clamp_(max=2**bits - 1)
 
 
 def fake_quantize(
     x: Float[Tensor, "..."],
     scale: Float[Tensor, "..."],
     zero_point: Float[Tensor, "..."],
-    bits: int,
+    bits: Bits,
 ) -> Float[Tensor, "..."]:
     """The values x^ that codes stand for (Eq. 2 and 3); scale and zero point broadcast to x.
 

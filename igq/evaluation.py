@@ -79,10 +79,17 @@ def log_probabilities(
     """The model's log probabilities in nats, on the CPU; `progress` hears of each batch."""
     device = next(model.parameters()).device
     outputs = []
+    size = min(batch_size, len(images))
     for batch in images.split(batch_size):
-        outputs.append(model(batch.to(device)).float().log_softmax(-1).cpu())
+        predicted = model(padded(batch, size).to(device))[: len(batch)]
+        outputs.append(predicted.float().log_softmax(-1).cpu())
         progress(len(batch))
     return torch.cat(outputs)
+
+
+def padded(batch: Float[Tensor, "images ..."], size: int) -> Float[Tensor, "size ..."]:
+    """A batch with its last image repeated: what is compiled is compiled for one size."""
+    return torch.cat((batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])))
 
 
 def divergences(

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from igq.affine import QuantizedTensor, affine_parameters
-from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, quantize_slices
+from igq.affine import QuantizedTensor, affine_parameters, fake_quantize
+from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, assign, quantize_slices
 from igq.layers import Layer, Slices, slice_ranges
 
 Slot = Callable[[Layer], nn.Module]
@@ -75,6 +75,55 @@ def slot_of(quantizer: Quantizer) -> FakeQuantize | FakeQuantizeSlices:
     return FakeQuantizeSlices(quantizer)
 
 
+class SwitchedFakeQuantize(nn.Module):
+    """A place for any quantizer of a layer; what is compiled for one is compiled for all.
+
+    The numbers of groups up to `capacity`, bits, and whether it quantizes at all are values of
+    tensors, loaded in place: neither a shape nor an address changes. Groups that are not there
+    lie at infinity, nearest to no range. Without capacity every slice has its own range.
+    """
+
+    groups: Tensor
+    bits: Tensor
+
+    def __init__(self, slices: Slices, capacity: int) -> None:
+        super().__init__()
+        self.slices, self.capacity = slices, capacity
+        self.quantizer: Quantizer | None = None
+        self.register_buffer("groups", torch.full((4, capacity), torch.inf))
+        self.register_buffer("bits", torch.tensor(0.0))
+
+    def takes(self, quantizer: Quantizer | None) -> bool:
+        """Whether `load` can hold it."""
+        if isinstance(quantizer, GroupQuantizer):
+            return quantizer.num_groups <= self.capacity
+        return quantizer is None or self.capacity == 0
+
+    def load(self, quantizer: Quantizer | None) -> None:
+        """Quantize so from now on, where it `takes` that; None: pass everything on."""
+        self.quantizer = quantizer
+        self.bits.fill_(0 if quantizer is None else quantizer.bits)
+        if isinstance(quantizer, GroupQuantizer):
+            parameters = affine_parameters(quantizer.lower, quantizer.upper, quantizer.bits)
+            loaded = torch.stack((quantizer.lower, quantizer.upper, *parameters))
+            self.groups[:, : quantizer.num_groups] = loaded
+            self.groups[:, quantizer.num_groups :] = torch.inf
+
+    def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
+        """Quantize and dequantize each slice with the loaded quantizer (Eq. 1-5)."""
+        ranges = slice_ranges(x, self.slices)
+        if self.capacity:
+            lower, upper, scales, zero_points = self.groups.unbind()
+            group = assign(ranges, lower, upper)
+            scale, zero_point = scales[group], zero_points[group]
+        else:
+            scale, zero_point = affine_parameters(ranges[..., 0], ranges[..., 1], self.bits)
+        return torch.where(self.bits > 0, fake_quantize(x, scale, zero_point, self.bits), x)
+
+    def extra_repr(self) -> str:
+        return f"quantizer={self.quantizer}, capacity={self.capacity}, slices={self.slices.value}"
+
+
 class Observer(nn.Module):
     """Passes an activation on unchanged and keeps the range of each slice in each image."""
 
@@ -113,15 +162,33 @@ class _Product(nn.Module):
 class Linear(_Product):
     """A linear layer whose input passes a slot."""
 
+    codes: Tensor | None
+    scale: Tensor | None
+
     def __init__(
         self, source: nn.Linear, activation: nn.Module, weight: QuantizedTensor | None
     ) -> None:
         super().__init__(source, activation, weight)
+        self.register_buffer("codes", None, persistent=False)
+        self.register_buffer("scale", None, persistent=False)
         self.in_features, self.out_features = source.in_features, source.out_features
 
     def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """The product of the slot's output with the weight."""
-        return F.linear(self.activation(x), self.weight, self.bias)
+        x = self.activation(x)
+        if self.codes is None or self.scale is None:
+            return F.linear(x, self.weight, self.bias)
+        y = F.linear(x.bfloat16(), self.codes).float() * self.scale
+        return y if self.bias is None else y + self.bias
+
+    def in_bfloat16(self) -> None:
+        """Multiply in bfloat16 from now on: whole numbers, which it holds exactly, then scales."""
+        held = self.quantized_weight
+        if held is None:
+            codes, scale = self.weight.detach(), torch.ones(self.out_features)
+        else:
+            codes, scale = held.codes.float() - held.zero_point[:, None], held.scale
+        self.codes, self.scale = codes.to(self.weight.device, torch.bfloat16), scale.to(self.weight)
 
 
 class Conv2d(_Product):

@@ -1,6 +1,6 @@
 """The harm table: how far the predictions move when one layer alone is quantized (Eq. 9)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from igq.candidates import Candidates
 from igq.errors import InvalidArgumentError
-from igq.evaluation import BATCH_SIZE, divergences
-from igq.vit import assemble, set_quantizers, stage_of, stages
+from igq.evaluation import BATCH_SIZE, divergences, padded
+from igq.vit import EAGER, Execution, accelerate, assemble, set_quantizers, stage_of, stages
 
 
 @torch.inference_mode()
@@ -18,12 +18,14 @@ def sensitivity(
     candidates: Candidates,
     images: Float[Tensor, "images channels height width"],
     batch_size: int = BATCH_SIZE,
+    execution: Execution = EAGER,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, dict[int, float]]:
     """KL in nats when a layer has g groups and all else is in full precision (Eq. 9).
 
     What comes before the layer is computed once for each batch of images: a layer of block k
-    costs the blocks from k on. The memory for it is one activation per block and batch.
+    costs the blocks from k on. The memory for it is one activation per block and batch. How the
+    models are computed is up to `execution`.
 
     Raises:
         InvalidArgumentError: there are no images.
@@ -45,26 +47,30 @@ def sensitivity(
     table = {layer.name: dict.fromkeys(candidates.num_groups, 0.0) for layer in grouped}
     steps = len(grouped) * len(candidates.num_groups) * -(-len(images) // batch_size)
     done = 0
-    plain = stages(assemble(model, {}, {}))
-    harmed = assemble(model, {}, {})
+    capacity = max(candidates.num_groups)
+    plain = stages(accelerate(assemble(model, {}, {}), execution, capacity))
+    anything = {name: next(iter(fitted.values())) for name, fitted in candidates.quantizers.items()}
+    harmed = accelerate(assemble(model, anything, {}), execution, capacity)
     device = next(model.parameters()).device
+    size = min(batch_size, len(images))
     for batch in images.split(batch_size):
-        inputs = [batch.to(device)]
+        inputs = [padded(batch, size).to(device)]
         for stage in plain:
             inputs.append(stage(inputs[-1]))
-        reference = inputs.pop().float().log_softmax(-1)
+        reference = inputs.pop()[: len(batch)].float().log_softmax(-1)
         for layer in grouped:
-            first = stage_of(layer)
+            first = stage_of(layer) % len(plain)
             for g, quantizer in candidates.quantizers[layer.name].items():
                 set_quantizers(harmed, {layer.name: quantizer})
-                outputs = _run(stages(harmed)[first:], inputs[first]).float().log_softmax(-1)
+                suffix = (stages(harmed)[first], *plain[first + 1 :])
+                outputs = _run(suffix, inputs[first])[: len(batch)].float().log_softmax(-1)
                 table[layer.name][g] += divergences(reference, outputs).sum().item() / len(images)
                 done += 1
                 progress(done / steps)
     return table
 
 
-def _run(steps: list[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+def _run(steps: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
     for step in steps:
         x = step(x)
     return x

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from igq import IgqError
-from pipeline.config import Folder, Request, Sampler
+from pipeline.config import Engine, Folder, Request, Sampler
 from search_spaces import BopsBudget, OverheadBudget, SearchSpaceError, UniformBudget, load, names
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ app = typer.Typer(
 )
 console = Console(width=None if sys.stdout.isatty() else 120)
 
+EngineChoice = Annotated[
+    Engine, typer.Option(help="How models are computed; auto compiles where that pays.")
+]
 Out = Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/SPACE]")]
 
 
@@ -111,6 +114,7 @@ def search(
     out: Out = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws of images and proposals.")] = 0,
     sampler: Annotated[Sampler, typer.Option(help="Who proposes.")] = Sampler.TPE,
+    engine: EngineChoice = Engine.AUTO,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the study in --out.")
     ] = False,
@@ -127,6 +131,7 @@ def search(
         trials=trials,
         seed=seed,
         sampler=sampler,
+        engine=engine,
         resume=resume,
     )
     # Ray and MLflow take seconds to load: only what needs them pays.
@@ -173,6 +178,7 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option(help="Full-precision weights: adds KL and top-1 kept.")
     ] = None,
+    engine: EngineChoice = Engine.AUTO,
 ) -> None:
     """Measure an exported model on images."""
     from pipeline.exporting import evaluate_artifact
@@ -180,7 +186,7 @@ def evaluate(
     from pipeline.screen import Screen
 
     with Screen(console) as screen:
-        measured = evaluate_artifact(artifact, images, weights, screen.step)
+        measured = evaluate_artifact(artifact, images, weights, screen.step, engine)
     for line in evaluation_lines(measured):
         console.print(line)
 
@@ -204,6 +210,7 @@ def reproduce(
         int | None, typer.Option(min=1, help="Images of each set. [default: all]")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
+    engine: EngineChoice = Engine.AUTO,
 ) -> None:
     """Print the authors' ImageNet table beside what this quantizer keeps on your images."""
     from pipeline.files import write_json
@@ -221,6 +228,7 @@ def reproduce(
         tuple(column or COLUMNS),
         seeds,
         most_images,
+        engine,
     )
     cells = []
     with Screen(console) as screen:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from igq import Allocation, BopsTable, Score, evaluate, paired_difference
 from igq.evaluation import accuracy, log_probabilities
-from igq.vit import assemble
+from igq.vit import accelerate, assemble, set_quantizers
 from pipeline.data import Images
 from pipeline.objective import Task
 from pipeline.study import Comparison, Origin, Trial
@@ -36,16 +36,15 @@ def compare(
         progress(seen / total)
 
     reference = log_probabilities(model, validation.values, progress=count)
-    scores = {
-        allocation: evaluate(
-            assemble(model, task.candidates.select(allocation), task.weights),
-            validation.values,
-            reference,
-            validation.labels,
-            progress=count,
-        )
-        for allocation in allocations
-    }
+    quantized = assemble(model, task.candidates.select(allocations[0]), task.weights)
+    accelerate(quantized, task.execution, max(task.candidates.num_groups))
+
+    def score(allocation: Allocation) -> Score:
+        set_quantizers(quantized, task.candidates.select(allocation))
+        labels, size = validation.labels, task.chunk_size
+        return evaluate(quantized, validation.values, reference, labels, size, progress=count)
+
+    scores = {allocation: score(allocation) for allocation in allocations}
     uniform = contenders.get(Origin.UNIFORM.value)
     rows = tuple(
         _row(name, trial, scores, uniform or trial, bops) for name, trial in contenders.items()

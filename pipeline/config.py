@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from igq.vit import EAGER, Execution
 from pipeline.errors import StudyError
 from pipeline.files import read_json, write_json
 from search_spaces import SearchSpace
@@ -30,6 +31,17 @@ class Sampler(StrEnum):
     """Optuna's TPE as it is: proposals over the budget are recorded as pruned, not sent."""
 
 
+class Engine(StrEnum):
+    """How quantized models are computed."""
+
+    AUTO = "auto"
+    """Compiled where there is enough to compute, eager otherwise."""
+    COMPILED = "compiled"
+    """Compiled blocks, and products in bfloat16 where the hardware has it."""
+    EAGER = "eager"
+    """As written down, in float32."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What a user asks for: a space, where weights and images are, and how long to search."""
@@ -44,6 +56,7 @@ class Request:
     seed: int = 0
     sampler: Sampler = Sampler.TPE
     resume: bool = False
+    engine: Engine = Engine.AUTO
 
     @property
     def num_trials(self) -> int:
@@ -108,6 +121,7 @@ class Definition:
     """Purpose -> where its images came from."""
     seed: int
     sampler: Sampler
+    execution: Execution = EAGER
 
     def json(self) -> dict[str, Any]:
         """The definition as plain data."""
@@ -120,6 +134,7 @@ class Definition:
             "sources": dict(self.sources),
             "seed": self.seed,
             "sampler": self.sampler.value,
+            "execution": asdict(self.execution),
         }
 
     @property

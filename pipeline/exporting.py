@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import nn
 
-from igq import ArtifactError, Score, evaluate, load, save
+from igq import ArtifactError, Score, evaluate, layers, load, save
 from igq.evaluation import accuracy, log_probabilities
-from igq.vit import quantize
+from igq.vit import accelerate, architecture, quantize, remake
 from pipeline.cache import load_candidates
-from pipeline.config import Folder, fingerprint
+from pipeline.config import Engine, Folder, fingerprint
 from pipeline.data import Preprocessing, load_all, open_source
 from pipeline.errors import StudyError
+from pipeline.execution import execution
 from pipeline.files import read_json
 from pipeline.preparation import Steps, candidates_file, costs, load_model
 from pipeline.proposals import read_trials
@@ -79,7 +80,11 @@ class Measured:
 
 
 def evaluate_artifact(
-    path: Path, images: str, weights: Path | None, steps: Steps = lambda name: lambda share: None
+    path: Path,
+    images: str,
+    weights: Path | None,
+    steps: Steps = lambda name: lambda share: None,
+    engine: Engine = Engine.AUTO,
 ) -> Measured:
     """Score an exported model on all images of a source.
 
@@ -111,7 +116,10 @@ def evaluate_artifact(
         advance(done / len(loaded) / (1 if model is None else 2))
 
     reference = None if model is None else log_probabilities(model, loaded.values, progress=count)
-    score = evaluate(artifact.model, loaded.values, reference, loaded.labels, progress=count)
+    listed = layers(remake(architecture(artifact.model)))
+    chosen = execution(engine, listed, len(loaded), "cpu")
+    quantized = accelerate(artifact.model, chosen)
+    score = evaluate(quantized, loaded.values, reference, loaded.labels, progress=count)
     top1 = None
     if reference is not None and loaded.labels is not None:
         top1 = accuracy(reference, loaded.labels)

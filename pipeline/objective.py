@@ -1,7 +1,8 @@
 """What a trial computes: the KLs of an allocation, image by image. Knows nothing of searching."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
@@ -10,10 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+import igq
 from igq import Candidates
 from igq.affine import QuantizedTensor
-from igq.evaluation import divergences
-from igq.vit import assemble, set_quantizers
+from igq.evaluation import divergences, padded
+from igq.vit import EAGER, Execution, accelerate, assemble, set_quantizers, stage_of, stages
+
+MEMORY = 256 * 2**20
+"""Bytes of activations that a worker keeps for later trials, of each device (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,8 @@ class Task:
     """The full-precision model's log probabilities of them."""
     chunk_size: int
     """Images between two reports."""
+    execution: Execution = EAGER
+    """How the quantized model is computed."""
 
     @property
     def num_chunks(self) -> int:
@@ -37,13 +44,47 @@ class Task:
         return -(-len(self.images) // self.chunk_size)
 
 
+class Prefixes:
+    """Activations between two steps of the forward pass, the latest used ones, up to a size.
+
+    Two trials that agree in all layers before a step have the same activation there.
+    """
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self._memory, self._bytes = memory, 0
+        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def __getitem__(self, key: Hashable) -> Tensor | None:
+        """What was kept under a key, if it still is."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, key: Hashable, x: Tensor) -> None:
+        """Keep an activation, and let go of those that were not used for longest."""
+        if key not in self._kept:
+            self._kept[key] = x
+            self._bytes += x.nbytes
+        while self._bytes > self._memory:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
 class Objective:
-    """Evaluates allocations on one device; holds one quantized model and reuses it."""
+    """Evaluates allocations on one device; holds one quantized model and reuses it.
+
+    A trial starts where it first differs from one whose activations are still kept.
+    """
 
     def __init__(self, task: Task, device: torch.device | str = "cpu") -> None:
         self._task, self._device = task, torch.device(device)
         model = copy.deepcopy(task.model).to(self._device)
-        self._model = assemble(model, {}, task.weights)
+        fitted = task.candidates
+        anything = fitted.select(igq.uniform(fitted.layers, fitted.num_groups[0]))
+        made = assemble(model, anything, task.weights)
+        self._model = accelerate(made, task.execution, max(fitted.num_groups))
+        self._images = task.images.to(self._device)
+        self._reference = task.reference.to(self._device)
+        self._prefixes = Prefixes()
 
     @torch.inference_mode()
     def evaluate(self, allocation: Mapping[str, int]) -> Iterator[list[float]]:
@@ -55,15 +96,38 @@ class Objective:
         """
         task = self._task
         set_quantizers(self._model, task.candidates.select(allocation))
+        steps = stages(self._model)
+        known = self._known(allocation, len(steps))
         chunks = zip(
-            task.images.split(task.chunk_size), task.reference.split(task.chunk_size), strict=True
+            self._images.split(task.chunk_size),
+            self._reference.split(task.chunk_size),
+            strict=True,
         )
-        for images, reference in chunks:
-            outputs = self._model(images.to(self._device)).float().log_softmax(-1).cpu()
+        for chunk, (images, reference) in enumerate(chunks):
+            x = padded(images, min(task.chunk_size, len(task.images)))
+            first = 0
+            for step in range(len(steps) - 1, 0, -1):
+                if (kept := self._prefixes[chunk, step, known[step]]) is not None:
+                    x, first = kept, step
+                    break
+            for step in range(first, len(steps)):
+                if step > first:
+                    self._prefixes.keep((chunk, step, known[step]), x)
+                x = steps[step](x)
+            outputs = x[: len(images)].float().log_softmax(-1)
             kls = divergences(reference, outputs)
             if not kls.isfinite().all():
                 raise FloatingPointError("the KL of an image is not finite")
             yield kls.tolist()
+
+    def _known(self, allocation: Mapping[str, int], steps: int) -> list[Hashable]:
+        """For each step of the forward pass, all of the allocation that its input depends on."""
+        layers = self._task.candidates.layers
+        at = {layer.name: stage_of(layer) % steps for layer in layers if layer.grouped}
+        return [
+            tuple(groups for name, groups in allocation.items() if at[name] < step)
+            for step in range(steps)
+        ]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ among that, so that another budget starts from the same table.
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from igq import (
 )
 from igq import bops as bops_table
 from igq.evaluation import log_probabilities
-from igq.vit import quantize_weights
+from igq.vit import EAGER, Execution, quantize_weights
 from pipeline.budget import largest_uniform, random_allocation, resolve
 from pipeline.cache import load_candidates, load_harm, save_candidates, save_harm
 from pipeline.config import Folder, digest
@@ -93,6 +93,7 @@ def prepare(
     search: Images,
     folder: Folder,
     steps: Steps,
+    execution: Execution = EAGER,
 ) -> Preparation:
     """Compute, or read from the cache, what every trial shares.
 
@@ -110,8 +111,9 @@ def prepare(
         images=search.values,
         reference=log_probabilities(model, search.values),
         chunk_size=max(1, -(-len(search) // CHUNKS)),
+        execution=execution,
     )
-    harm_from = [fitted.stem, search.fingerprint, space.sensitivity_images]
+    harm_from = [fitted.stem, search.fingerprint, space.sensitivity_images, asdict(execution)]
     harm = _harm(space, model, task, folder.cache / f"harm_{digest(harm_from)}.json", steps)
     return Preparation(model, task, listed, table, budget, harm)
 
@@ -152,5 +154,8 @@ def _harm(
     if not path.exists():
         images = task.images[: space.sensitivity_images]
         progress = steps("measuring how much each layer matters")
-        save_harm(path, sensitivity(model, task.candidates, images, progress=progress))
+        harm = sensitivity(
+            model, task.candidates, images, task.chunk_size, task.execution, progress
+        )
+        save_harm(path, harm)
     return load_harm(path)

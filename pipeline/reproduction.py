@@ -5,7 +5,7 @@ part of ImageNet can stand for all of it. As in the paper, each seed draws 32 ca
 and the harm table is measured on the same ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,9 +18,11 @@ import igq
 from igq import Candidates
 from igq.evaluation import accuracy, log_probabilities
 from igq.grouping import Quantizer
-from igq.vit import assemble, quantize_weights
+from igq.vit import accelerate, assemble, quantize_weights
+from pipeline.config import Engine
 from pipeline.data import Preprocessing, Source, draw, open_source
 from pipeline.errors import DataError
+from pipeline.execution import execution
 from pipeline.preparation import Steps
 from pipeline.published import COLUMNS, PUBLISHED, Published
 
@@ -40,6 +42,7 @@ class Experiment:
     columns: tuple[str, ...] = COLUMNS
     seeds: int = 5
     most_images: int | None = None
+    engine: Engine = Engine.AUTO
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def reproduce(experiment: Experiment, steps: Steps) -> Iterator[Reproduced]:
         )
         bench = _bench(made.to("cuda" if torch.cuda.is_available() else "cpu"), experiment, steps)
         for bits in experiment.bits:
-            kept = _kept(bench, row.label, bits, experiment.columns, steps)
+            kept = _kept(bench, row.label, bits, experiment, steps)
             for column, shares in kept.items():
                 published = row.kept(bits, column)
                 yield Reproduced(
@@ -131,9 +134,12 @@ def _bench(model: nn.Module, experiment: Experiment, steps: Steps) -> _Bench:
 
 
 def _kept(
-    bench: _Bench, label: str, bits: int, columns: Sequence[str], steps: Steps
+    bench: _Bench, label: str, bits: int, experiment: Experiment, steps: Steps
 ) -> dict[str, tuple[float, ...]]:
     """Column -> share of top-1 kept with each calibration seed."""
+    columns, device = experiment.columns, next(bench.model.parameters()).device
+    listed, images = igq.layers(bench.model), len(bench.images) * len(bench.calibrations)
+    chosen = execution(experiment.engine, listed, images * len(columns), device)
     weights = quantize_weights(bench.model, bits)
     kept: dict[str, list[float]] = {column: [] for column in columns}
     for seed, calibration in enumerate(bench.calibrations):
@@ -143,11 +149,14 @@ def _kept(
         harm = None
         if any(column.startswith("allocated") for column in columns):
             progress = steps(f"{name}: harm table")
-            harm = igq.sensitivity(bench.model, candidates, calibration, progress=progress)
+            harm = igq.sensitivity(
+                bench.model, candidates, calibration, execution=chosen, progress=progress
+            )
         for column in columns:
             quantizers = _quantizers(column, candidates, bits, harm)
             steps(f"{name}: {column}")
             quantized = assemble(bench.model, quantizers, weights)
+            accelerate(quantized, chosen, max(CHOICES))
             score = igq.evaluate(quantized, bench.images, labels=bench.labels)
             kept[column].append((score.top1 or 0.0) / bench.full_precision)
     return {column: tuple(shares) for column, shares in kept.items()}

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from igq import Layer
+from igq.vit import Execution
 from pipeline.cluster import Cluster
 from pipeline.comparison import compare
 from pipeline.config import (
@@ -28,7 +29,8 @@ from pipeline.config import (
 from pipeline.data import Images, Preprocessing, Source, draw, open_source
 from pipeline.driver import Driver
 from pipeline.errors import DataError, StudyError
-from pipeline.files import write_json
+from pipeline.execution import execution
+from pipeline.files import read_json, write_json
 from pipeline.preparation import Preparation, baselines, costs, load_model, prepare
 from pipeline.proposals import Proposals
 from pipeline.reports import write_figures
@@ -63,11 +65,11 @@ def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen)
     space, folder = request.space, Folder(request.out)
     with _exclusive(folder, request.resume):
         model = load_model(space, request.weights).to(_device())
-        budget = costs(space, model)[2]
+        listed, _, budget = costs(space, model)
         sources = _sources(request, model)
         cluster.check()
         images = draw(sources, request.seed, screen.step("reading images"))
-        definition = _definition(request, model, images)
+        definition = _definition(request, model, images, _execution(request, model, listed))
         if request.resume:
             check_same(folder, definition)
         tracker.start(_study_run(definition, budget, folder))
@@ -81,6 +83,7 @@ def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen)
                 images[SEARCH],
                 folder,
                 screen.step,
+                definition.execution,
             )
             trials = _run_trials(request, preparation, cluster, tracker, screen)
             result = _conclude(request, preparation, trials, images[VALIDATION], screen)
@@ -137,7 +140,17 @@ def _sources(request: Request, model: nn.Module) -> dict[str, tuple[Source, int,
     return {purpose: (opened[names[purpose]], *counts[purpose]) for purpose in names}
 
 
-def _definition(request: Request, model: nn.Module, images: dict[str, Images]) -> Definition:
+def _execution(request: Request, model: nn.Module, listed: tuple[Layer, ...]) -> Execution:
+    """How trials are computed; a resumed study goes on as it began."""
+    if request.resume:
+        return Execution(**read_json(Folder(request.out).study).get("execution", {}))
+    images = request.num_trials * request.space.search_images
+    return execution(request.engine, listed, images, next(model.parameters()).device)
+
+
+def _definition(
+    request: Request, model: nn.Module, images: dict[str, Images], execution: Execution
+) -> Definition:
     weights = request.weights or request.space.weights
     return Definition(
         space=request.space,
@@ -147,6 +160,7 @@ def _definition(request: Request, model: nn.Module, images: dict[str, Images]) -
         sources={purpose: drawn.source for purpose, drawn in images.items()},
         seed=request.seed,
         sampler=request.sampler,
+        execution=execution,
     )
 
 
@@ -165,6 +179,8 @@ def _study_run(definition: Definition, budget: int, folder: Folder) -> StudyRun:
             "budget": str(space.budget),
             "seed": definition.seed,
             "sampler": definition.sampler.value,
+            "compiled": definition.execution.compiled,
+            "bfloat16": definition.execution.bfloat16,
             **{f"{purpose}_images": source for purpose, source in definition.sources.items()},
             "folder": str(folder.path.absolute()),
         },

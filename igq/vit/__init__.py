@@ -1,5 +1,6 @@
 """timm's vision transformers: the only part of igq that knows how they are built."""
 
+from igq.vit.acceleration import EAGER, Execution, accelerate, fastest
 from igq.vit.catalogue import supported_models, why_unsupported
 from igq.vit.checkpoints import (
     Architecture,
@@ -21,11 +22,15 @@ from igq.vit.swap import (
 )
 
 __all__ = [
+    "EAGER",
     "Architecture",
+    "Execution",
+    "accelerate",
     "architecture",
     "assemble",
     "create",
     "create_pretrained",
+    "fastest",
     "layers",
     "load_weights",
     "quantize",

@@ -23,6 +23,8 @@ class Attention(nn.Module):
         self.k: nn.Module = nn.Identity()
         self.v: nn.Module = nn.Identity()
         self.softmax: nn.Module = nn.Identity()
+        self.bfloat16_products = False
+        """Whether the product with v is in bfloat16; scores need more digits than it has."""
 
     def attend(
         self,
@@ -32,12 +34,15 @@ class Attention(nn.Module):
         bias: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "images heads *windows queries width"]:
         """Each query's mean of the values; `bias` is added to the scores before the softmax."""
-        if isinstance(self.softmax, nn.Identity):
+        if isinstance(self.softmax, nn.Identity) and not self.bfloat16_products:
             return F.scaled_dot_product_attention(q, k, v, bias)
         scores = q * self.head_dim**-0.5 @ k.mT
         if bias is not None:
             scores = scores + bias
-        return self.softmax(scores.softmax(-1)) @ v  # type: ignore[no-any-return]
+        weights = self.softmax(scores.softmax(-1))
+        if self.bfloat16_products:
+            return (weights.bfloat16() @ v.bfloat16()).float()  # type: ignore[no-any-return]
+        return weights @ v  # type: ignore[no-any-return]
 
 
 def split_heads(

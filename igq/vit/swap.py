@@ -9,7 +9,15 @@ from torch import nn
 from igq.affine import QuantizedTensor
 from igq.errors import InvalidArgumentError, UnsupportedModelError
 from igq.grouping import Quantizer
-from igq.modules import Conv2d, FakeQuantize, FakeQuantizeSlices, Linear, Slot, slot_of
+from igq.modules import (
+    Conv2d,
+    FakeQuantize,
+    FakeQuantizeSlices,
+    Linear,
+    Slot,
+    SwitchedFakeQuantize,
+    slot_of,
+)
 from igq.vit.attention import OPERANDS, Attention
 from igq.vit.structure import layers, supported
 from igq.weights import quantize_weight
@@ -86,6 +94,10 @@ def set_quantizers(model: nn.Module, quantizers: Mapping[str, Quantizer]) -> Non
     device = next(model.parameters()).device
     for name, path in slots.items():
         quantizer = quantizers.get(name)
+        held = model.get_submodule(path)
+        if isinstance(held, SwitchedFakeQuantize) and held.takes(quantizer):
+            held.load(quantizer)
+            continue
         slot = nn.Identity() if quantizer is None else slot_of(quantizer).to(device)
         model.set_submodule(path, slot)
 
@@ -93,8 +105,9 @@ def set_quantizers(model: nn.Module, quantizers: Mapping[str, Quantizer]) -> Non
 def quantizers(model: nn.Module) -> dict[str, Quantizer]:
     """The activation quantizers of a quantized model: layer name -> fitted quantizer."""
     found = ((name, model.get_submodule(path)) for name, path in _slots(model))
-    quantizing = (FakeQuantize, FakeQuantizeSlices)
-    return {name: slot.quantizer for name, slot in found if isinstance(slot, quantizing)}
+    quantizing = (FakeQuantize, FakeQuantizeSlices, SwitchedFakeQuantize)
+    held = {name: slot.quantizer for name, slot in found if isinstance(slot, quantizing)}
+    return {name: quantizer for name, quantizer in held.items() if quantizer is not None}
 
 
 def quantized_weights(model: nn.Module) -> dict[str, QuantizedTensor]:

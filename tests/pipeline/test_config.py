@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from igq.vit import Execution
 from pipeline.config import (
     Definition,
     Folder,
@@ -48,6 +49,7 @@ def changed(definition: Definition, what: str) -> Definition:
         "images": {"images": {**definition.images, "search": "d"}},
         "seed": {"seed": 1},
         "sampler": {"sampler": Sampler.RANDOM},
+        "execution": {"execution": Execution(compiled=True)},
         "weight_bits": {"space": space(update={"weight_bits": 8})},
         "num_groups": {"space": space(update={"num_groups": (1, 2)})},
     }
@@ -64,7 +66,8 @@ class TestDefinition:
         assert other.key == definition.key
 
     @pytest.mark.parametrize(
-        "what", ["model", "images", "seed", "sampler", "weight_bits", "num_groups"]
+        "what",
+        ["model", "images", "seed", "sampler", "execution", "weight_bits", "num_groups"],
     )
     def test_what_decides_the_numbers_makes_another_study(
         self, definition: Definition, what: str

@@ -9,8 +9,9 @@ from torch import nn
 import igq
 from igq import Allocation, InvalidArgumentError
 from igq.evaluation import log_probabilities
-from igq.vit import quantize_weights
-from pipeline.objective import Objective, Task
+from igq.vit import quantize_weights, stages
+from igq.vit.family import Stage
+from pipeline.objective import Objective, Prefixes, Task
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,49 @@ def test_a_kl_that_is_not_finite_is_an_error(task: Task) -> None:
 def test_an_allocation_of_another_model_is_refused(task: Task) -> None:
     with pytest.raises(InvalidArgumentError, match="`allocation` must name each"):
         list(Objective(task).evaluate(Allocation.of({"fc": 2})))
+
+
+class TestPrefixes:
+    def test_what_was_kept_is_given_back(self) -> None:
+        prefixes, x = Prefixes(memory=100), torch.zeros(2)
+        prefixes.keep("a", x)
+        assert prefixes["a"] is x
+        assert prefixes["b"] is None
+
+    def test_what_was_not_used_for_longest_goes_first(self) -> None:
+        prefixes = Prefixes(memory=16)
+        for key in "ab":
+            prefixes.keep(key, torch.zeros(2))
+        assert prefixes["a"] is not None  # used again
+        prefixes.keep("c", torch.zeros(2))
+        assert [prefixes[key] is not None for key in "abc"] == [True, False, True]
+
+
+@pytest.mark.parametrize("changed", ["blocks.0.attn.qkv", "blocks.0.mlp.fc2"])
+def test_a_trial_that_goes_on_from_another_has_the_numbers_it_would_have_alone(
+    task: Task, changed: str
+) -> None:
+    objective = Objective(task)
+    first = uniform(task, 2)
+    other = Allocation.of({**first, changed: 4})
+    list(objective.evaluate(first))
+    assert list(objective.evaluate(other)) == list(Objective(task).evaluate(other))
+
+
+def test_only_what_follows_a_change_is_computed_again(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = Objective(task)
+    first = uniform(task, 2)
+    list(objective.evaluate(first))
+    computed: list[int] = []
+
+    def counted(model: nn.Module) -> list[Stage]:
+        def count(place: int, step: Stage) -> Stage:
+            return lambda x: (computed.append(place), step(x))[1]
+
+        return [count(place, step) for place, step in enumerate(stages(model))]
+
+    monkeypatch.setattr("pipeline.objective.stages", counted)
+    list(objective.evaluate(Allocation.of({**first, "blocks.0.mlp.fc2": 4})))
+    assert computed == [1, 2] * task.num_chunks  # the block and the head

@@ -1,0 +1,194 @@
+"""The fast way computes what the eager one does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import igq
+from igq import GroupQuantizer, Slices
+from igq.evaluation import log_probabilities
+from igq.grouping import SliceQuantizer
+from igq.modules import FakeQuantize, FakeQuantizeSlices, SwitchedFakeQuantize
+from igq.vit import (
+    EAGER,
+    Execution,
+    accelerate,
+    assemble,
+    fastest,
+    quantize_weights,
+    quantizers,
+    set_quantizers,
+)
+
+COMPILED = Execution(compiled=True, bfloat16=False)
+FAST = Execution(compiled=True, bfloat16=True)
+
+
+@pytest.fixture
+def activation() -> Tensor:
+    return 3 * torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+
+
+class TestSwitchedFakeQuantize:
+    @pytest.mark.parametrize("slices", [Slices.CHANNELS, Slices.ROWS, Slices.WHOLE])
+    @pytest.mark.parametrize("groups", [1, 2, 8])
+    @pytest.mark.parametrize("bits", [2, 4, 8])
+    def test_it_gives_what_the_loaded_quantizer_gives(
+        self, activation: Tensor, slices: Slices, groups: int, bits: int
+    ) -> None:
+        upper = torch.linspace(1, 9, groups)
+        quantizer = GroupQuantizer(-upper.flip(0), upper, bits, slices)
+        slot = SwitchedFakeQuantize(slices, capacity=8)
+        slot.load(quantizer)
+        assert torch.equal(slot(activation), FakeQuantize(quantizer)(activation))
+        assert slot.quantizer is quantizer
+
+    def test_without_capacity_every_slice_has_its_own_range(self, activation: Tensor) -> None:
+        quantizer = SliceQuantizer(4, Slices.HEADS)
+        slot = SwitchedFakeQuantize(Slices.HEADS, capacity=0)
+        slot.load(quantizer)
+        assert torch.equal(slot(activation), FakeQuantizeSlices(quantizer)(activation))
+
+    @pytest.mark.parametrize("capacity", [0, 3])
+    def test_it_is_off_until_something_is_loaded_and_again_after_none(
+        self, activation: Tensor, capacity: int
+    ) -> None:
+        slot = SwitchedFakeQuantize(Slices.CHANNELS, capacity)
+        assert torch.equal(slot(activation), activation)
+        bounds = torch.tensor([-1.0]), torch.tensor([1.0])
+        slot.load(GroupQuantizer(*bounds, 4, Slices.CHANNELS) if capacity else None)
+        slot.load(None)
+        assert torch.equal(slot(activation), activation)
+
+    def test_a_smaller_number_of_groups_leaves_nothing_of_a_larger_one(
+        self, activation: Tensor
+    ) -> None:
+        slot = SwitchedFakeQuantize(Slices.CHANNELS, capacity=8)
+        for groups in (8, 2):
+            upper = torch.linspace(1, 9, groups)
+            quantizer = GroupQuantizer(-upper, upper, 4, Slices.CHANNELS)
+            slot.load(quantizer)
+        assert torch.equal(slot(activation), quantizer(activation))
+
+    def test_what_it_cannot_hold_it_says(self) -> None:
+        bounds = torch.zeros(4), torch.ones(4)
+        assert not SwitchedFakeQuantize(Slices.ROWS, 3).takes(
+            GroupQuantizer(*bounds, 4, Slices.ROWS)
+        )
+        assert not SwitchedFakeQuantize(Slices.ROWS, 3).takes(SliceQuantizer(4, Slices.ROWS))
+        assert SwitchedFakeQuantize(Slices.ROWS, 4).takes(GroupQuantizer(*bounds, 4, Slices.ROWS))
+
+
+def built(vit: nn.Module, candidates: igq.Candidates, groups: int) -> nn.Module:
+    chosen = candidates.select(igq.uniform(candidates.layers, groups))
+    return assemble(vit, chosen, quantize_weights(vit, 8))
+
+
+def test_codes_are_exact_in_bfloat16(vit: nn.Module, candidates: igq.Candidates) -> None:
+    linear = built(vit, candidates, 2).get_submodule("blocks.0.mlp.fc1")
+    linear.in_bfloat16()
+    codes, scale = linear.codes.float(), linear.scale[:, None]
+    assert torch.equal(codes * scale, linear.quantized_weight.dequantize())
+
+
+def test_bfloat16_products_change_predictions_little(
+    vit: nn.Module, images: Tensor, ranges: igq.Ranges
+) -> None:
+    candidates = igq.fit(ranges, (1, 2), bits=8)
+    eager = log_probabilities(built(vit, candidates, 2), images)
+    fast = accelerate(built(vit, candidates, 2), Execution(False, True))
+    torch.testing.assert_close(log_probabilities(fast, images), eager, atol=0.03, rtol=0.03)
+
+
+def test_eager_execution_changes_nothing(vit: nn.Module, candidates: igq.Candidates) -> None:
+    model = built(vit, candidates, 2)
+    before = repr(model)
+    assert accelerate(model, EAGER) is model
+    assert repr(model) == before
+
+
+def test_quantizers_are_exchanged_and_read_back_in_an_accelerated_model(
+    vit: nn.Module, candidates: igq.Candidates, images: Tensor, without_compiler: None
+) -> None:
+    model = accelerate(built(vit, candidates, 1), COMPILED, max(candidates.num_groups))
+    for groups in (4, 2):
+        chosen = candidates.select(igq.uniform(candidates.layers, groups))
+        set_quantizers(model, chosen)
+        held = quantizers(model)
+        assert all(held[name] is q for name, q in chosen.items() if name.startswith("blocks"))
+        expected = log_probabilities(built(vit, candidates, groups), images)
+        torch.testing.assert_close(log_probabilities(model, images), expected)
+
+
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "compile", lambda *given, **named: None)
+
+
+def test_without_a_compiler_blocks_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CXX", "nowhere")
+    assert not fastest("cpu").compiled
+
+
+SCRIPT = """
+import torch, igq
+from igq.vit import *
+arguments = {"img_size": 16, "patch_size": 4, "in_chans": 1, "num_classes": 10}
+arguments |= {"embed_dim": 32, "depth": 2, "num_heads": 2}
+vit = igq.create("vit_tiny_patch16_224", arguments)
+images = torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+candidates = igq.fit(igq.observe(vit, images), (1, 2, 4), bits=8)
+weights = quantize_weights(vit, 8)
+chosen = [candidates.select(igq.uniform(candidates.layers, g)) for g in (1, 2, 4)]
+eager = assemble(vit, chosen[0], weights)
+fast = accelerate(assemble(vit, chosen[0], weights), Execution(True, BFLOAT16), 4)
+for quantizers in chosen:
+    set_quantizers(eager, quantizers), set_quantizers(fast, quantizers)
+    given = [igq.evaluation.log_probabilities(m, images, batch_size=4) for m in (eager, fast)]
+    torch.testing.assert_close(*given, atol=0.02, rtol=0.02)
+print("compiled", torch._dynamo.utils.counters["stats"]["unique_graphs"])
+"""
+
+
+def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_compiled_blocks_give_what_eager_ones_give_and_are_compiled_once(bfloat16: bool) -> None:
+    """In a process of its own: what is compiled must not pass the checks of signatures."""
+    if not fastest("cpu").compiled:
+        pytest.skip("this machine has no C++ compiler")
+    ended = run(SCRIPT.replace("BFLOAT16", str(bfloat16)))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == "compiled 1"  # two blocks, three allocations, one graph
+
+
+def test_where_compiling_fails_the_model_runs_as_it_is() -> None:
+    ended = run(SCRIPT.replace("BFLOAT16", "False"), CXX="/nowhere/c++", TORCHINDUCTOR_CACHE_DIR="")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_accelerated_models_agree_on_a_gpu(
+    make_vit: Callable[..., nn.Module],
+    candidates: igq.Candidates,
+    images: Tensor,
+    device: torch.device,
+) -> None:
+    vit = make_vit().to(device)
+    eager = log_probabilities(built(vit, candidates, 2), images)
+    chosen = fastest(device) if device.type == "cuda" else Execution(bfloat16=True)
+    fast = accelerate(built(vit, candidates, 2), chosen)
+    torch.testing.assert_close(log_probabilities(fast, images), eager, atol=0.1, rtol=0.1)

@@ -28,7 +28,7 @@ from pipeline.budget import largest_uniform, random_allocation
 from pipeline.data import Preprocessing, draw, open_source
 
 GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
-DRAWS = 200
+DRAWS = 60
 CHUNK = 8
 """Images between two decisions of a pruner."""
 Array = Float[np.ndarray, "..."]

@@ -120,7 +120,8 @@ class RayCluster:
 
 def _pass_on(source: Source, number: int, report: Report) -> bool:
     """Hand a report to the source; whether the trial has ended with it."""
-    stop = report.error is None and source.report(number, report.chunk, report.kls)
+    seen = report.seen
+    stop = report.error is None and source.report(number, report.chunk, seen.kls, seen.shifts)
     if stop or report.last:
         source.finish(number, report.seconds, report.error)
     return stop or report.last

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import igq
 from igq import Candidates
 from igq.affine import QuantizedTensor
-from igq.evaluation import divergences, padded
+from igq.evaluation import divergences, padded, shifts
 from igq.vit import EAGER, Execution, accelerate, assemble, set_quantizers, stage_of, stages
 
 MEMORY = 256 * 2**20
@@ -42,6 +42,16 @@ class Task:
     def num_chunks(self) -> int:
         """How many reports a trial makes when it is not stopped."""
         return -(-len(self.images) // self.chunk_size)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an allocation does to some images, one after the other."""
+
+    kls: list[float]
+    """In nats (Eq. 9)."""
+    shifts: list[float]
+    """Mean squared change of the logits."""
 
 
 class Prefixes:
@@ -87,8 +97,8 @@ class Objective:
         self._prefixes = Prefixes()
 
     @torch.inference_mode()
-    def evaluate(self, allocation: Mapping[str, int]) -> Iterator[list[float]]:
-        """Yield the KLs of each chunk of search images in turn, in nats.
+    def evaluate(self, allocation: Mapping[str, int]) -> Iterator[Seen]:
+        """Yield what each chunk of search images shows, in turn.
 
         Raises:
             InvalidArgumentError: the allocation does not fit the candidates.
@@ -118,7 +128,7 @@ class Objective:
             kls = divergences(reference, outputs)
             if not kls.isfinite().all():
                 raise FloatingPointError("the KL of an image is not finite")
-            yield kls.tolist()
+            yield Seen(kls.tolist(), shifts(reference, outputs).tolist())
 
     def _known(self, allocation: Mapping[str, int], steps: int) -> list[Hashable]:
         """For each step of the forward pass, all of the allocation that its input depends on."""
@@ -135,7 +145,7 @@ class Report:
     """What a worker says after each chunk of a trial: numbers, or the error that ended it."""
 
     chunk: int
-    kls: list[float]
+    seen: Seen
     seconds: float  # since the trial began
     last: bool
     error: str | None = None
@@ -157,9 +167,9 @@ class Evaluator:
         """Evaluate an allocation, chunk by chunk."""
         chunk, start = 0, perf_counter()
         try:
-            for chunk, kls in enumerate(self.objective.evaluate(allocation)):
+            for chunk, seen in enumerate(self.objective.evaluate(allocation)):
                 last = chunk + 1 == self.task.num_chunks
-                yield Report(chunk, kls, perf_counter() - start, last)
+                yield Report(chunk, seen, perf_counter() - start, last)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            yield Report(chunk, [], perf_counter() - start, last=True, error=text)
+            yield Report(chunk, Seen([], []), perf_counter() - start, last=True, error=text)

@@ -74,7 +74,9 @@ class FakeSource:
         number = self.proposed - 1
         return Proposal(number, Origin.RANDOM, self.allocations[number], bops=1)
 
-    def report(self, number: int, chunk: int, kls: Sequence[float]) -> bool:
+    def report(
+        self, number: int, chunk: int, kls: Sequence[float], shifts: Sequence[float] = ()
+    ) -> bool:
         self._note()
         assert number not in dict(self.finished), "a report after the end"
         self.reports.setdefault(number, []).append((chunk, list(kls)))
@@ -91,7 +93,7 @@ class FakeSource:
 
 
 def expected(task: Task, allocation: igq.Allocation) -> list[tuple[int, list[float]]]:
-    return list(enumerate(Objective(task).evaluate(allocation)))
+    return [(i, seen.kls) for i, seen in enumerate(Objective(task).evaluate(allocation))]
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ class Interrupted(InProcess):
         class Counted:
             next, finish = source.next, source.finish
 
-            def report(self, number: int, chunk: int, kls: Any) -> bool:
+            def report(self, number: int, chunk: int, kls: Any, shifts: Any = ()) -> bool:
                 if next(calls, None) is None:
                     raise KeyboardInterrupt
-                return source.report(number, chunk, kls)
+                return source.report(number, chunk, kls, shifts)
 
         super().run(task, Counted())
 
@@ -257,5 +257,5 @@ def test_a_worker_s_objective_agrees_with_the_exported_model(
         igq.evaluation.log_probabilities(model, images),
         chunk_size=8,
     )
-    (kls,) = Objective(task).evaluate(exported.trial.proposal.allocation)
-    assert kls == pytest.approx(list(exported.trial.kls), rel=1e-4)
+    (seen,) = Objective(task).evaluate(exported.trial.proposal.allocation)
+    assert seen.kls == pytest.approx(list(exported.trial.kls), rel=1e-4)

@@ -11,7 +11,7 @@ from igq import Allocation, InvalidArgumentError
 from igq.evaluation import log_probabilities
 from igq.vit import quantize_weights, stages
 from igq.vit.family import Stage
-from pipeline.objective import Objective, Prefixes, Task
+from pipeline.objective import Objective, Prefixes, Seen, Task
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def uniform(task: Task, groups: int) -> Allocation:
     return igq.uniform(task.candidates.layers, groups)
 
 
-def flat(chunks: list[list[float]]) -> torch.Tensor:
-    return torch.tensor([kl for chunk in chunks for kl in chunk])
+def flat(chunks: list[Seen]) -> torch.Tensor:
+    return torch.tensor([kl for chunk in chunks for kl in chunk.kls])
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -46,9 +46,19 @@ def test_kls_are_those_of_the_quantized_model(task: Task, groups: int) -> None:
     torch.testing.assert_close(flat(chunks), expected)
 
 
+def test_shifts_are_squared_changes_of_the_logits(task: Task) -> None:
+    allocation = uniform(task, 2)
+    quantized = igq.quantize(task.model, task.candidates.select(allocation), weight_bits=4)
+    change = quantized(task.images) - task.model(task.images)
+    expected = (change - change.mean(-1, keepdim=True)).square().mean(-1)
+    chunks = list(Objective(task).evaluate(allocation))
+    found = torch.tensor([shift for chunk in chunks for shift in chunk.shifts])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_chunks_have_the_images_in_order_and_the_rest_at_the_end(task: Task) -> None:
     chunks = list(Objective(task).evaluate(uniform(task, 2)))
-    assert [len(chunk) for chunk in chunks] == [3, 3, 1]
+    assert [len(chunk.kls) for chunk in chunks] == [3, 3, 1]
     assert task.num_chunks == 3
 
 

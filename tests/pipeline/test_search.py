@@ -39,10 +39,10 @@ class Interrupting:
     def next(self) -> Proposal | None:
         return self.source.next()
 
-    def report(self, number: int, chunk: int, kls: Any) -> bool:
+    def report(self, number: int, chunk: int, kls: Any, shifts: Any = ()) -> bool:
         if self.after == 0:
             raise KeyboardInterrupt
-        return self.source.report(number, chunk, kls)
+        return self.source.report(number, chunk, kls, shifts)
 
     def finish(self, number: int, seconds: float, error: str | None = None) -> None:
         self.source.finish(number, seconds, error)

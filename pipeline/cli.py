@@ -113,7 +113,7 @@ def search(
     ] = None,
     out: Out = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws of images and proposals.")] = 0,
-    sampler: Annotated[Sampler, typer.Option(help="Who proposes.")] = Sampler.TPE,
+    sampler: Annotated[Sampler, typer.Option(help="Who proposes.")] = Sampler.SURROGATE,
     engine: EngineChoice = Engine.AUTO,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the study in --out.")

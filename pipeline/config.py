@@ -54,7 +54,7 @@ class Request:
     validation: str | None = None
     trials: int | None = None
     seed: int = 0
-    sampler: Sampler = Sampler.TPE
+    sampler: Sampler = Sampler.SURROGATE
     resume: bool = False
     engine: Engine = Engine.AUTO
 

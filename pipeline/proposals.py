@@ -36,7 +36,7 @@ class Proposals:
         bops: BopsTable,
         budget: int,
         baselines: Sequence[tuple[Origin, Allocation]],
-        sampler: Sampler = Sampler.TPE,
+        sampler: Sampler = Sampler.SURROGATE,
         seed: int = 0,
     ) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)

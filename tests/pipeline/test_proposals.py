@@ -140,7 +140,7 @@ class TestAsking:
         """The same seed, other outcomes: the proposals part once Optuna's startup is over."""
         played = []
         for sign, name in ((1, "a"), (-1, "b")):
-            proposals = reopen(tmp_path / name)
+            proposals = reopen(tmp_path / name, sampler=Sampler.TPE)
             asked = []
             for _ in range(25):
                 asked.append(proposals.ask())

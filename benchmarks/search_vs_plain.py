@@ -180,6 +180,7 @@ def main() -> None:
         )
         found = ours(request, options, harm, costs(space, model)[2])
     ray.shutdown()
+    ray.init("local", num_cpus=options.workers, log_to_driver=False)
     written = plain(model, candidates, images["search"], options)
 
     reference = log_probabilities(model, images["validation"].values)

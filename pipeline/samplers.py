@@ -9,8 +9,6 @@ What a sampler keeps between two proposals only saves it from reading trials aga
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -79,8 +77,8 @@ class _Ended:
     """What a trial has shown."""
 
     places: Key
-    kl: float
-    """Infinity where it did not see every image."""
+    complete: bool
+    """It saw every image."""
     logs: Numbers
     """Logarithm of the shift of each image that it saw, or of its KL where none was measured."""
 
@@ -108,7 +106,7 @@ class Memory:
             elif kls := trial.user_attrs.get("kls"):
                 self._ended[trial.number] = _Ended(
                     self._space.places(trial.params),
-                    fmean(kls) if trial.state is TrialState.COMPLETE else inf,
+                    trial.state is TrialState.COMPLETE,
                     np.log(np.array(trial.user_attrs.get("shifts") or kls) + SMALLEST),
                 )
 
@@ -129,8 +127,8 @@ class Memory:
 
     @property
     def best(self) -> Key | None:
-        """The allocation of least KL among those that saw every image."""
-        whole = [(row.kl, row.places) for row in self._ended.values() if row.kl < inf]
+        """The allocation that shifts least among those that saw every image."""
+        whole = [(row.logs.mean(), row.places) for row in self._ended.values() if row.complete]
         return min(whole)[1] if whole else None
 
 

@@ -105,11 +105,12 @@ class TestEveryProposalEndsOnce:
     ) -> None:
         driver = drive(watched())
         number = following(driver).number
-        driver.report(number, 0, [1.0, 2.0])
-        driver.report(number, 1, [3.0, 4.0])
+        driver.report(number, 0, [1.0, 2.0], [0.1, 0.2])
+        driver.report(number, 1, [3.0, 4.0], [0.3, 0.4])
         driver.finish(number, seconds=0.5)
         (trial,) = driver.snapshot.ended
         assert (trial.kls, trial.chunks, trial.seconds) == ((1.0, 2.0, 3.0, 4.0), (2, 2), 0.5)
+        assert trial.shifts == (0.1, 0.2, 0.3, 0.4)
 
     def test_running_ones_count_so_that_no_more_are_given_out_than_wanted(
         self, watched: Callable[..., Watched], drive: Callable[..., Driver]

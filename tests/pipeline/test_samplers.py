@@ -80,6 +80,18 @@ def test_the_surrogate_comes_closer_to_the_optimum_than_random_and_tpe(
     assert surrogate < 0.25 * random
 
 
+def test_where_there_are_shifts_it_learns_from_them(study: Callable[..., Proposals]) -> None:
+    proposals, asked = study(Sampler.SURROGATE), []
+    for number in range(50):
+        proposal = proposals.ask()
+        shown = noisy(proposal.allocation, number)
+        ended = Trial(proposal, State.COMPLETE, (1.0,) * IMAGES, chunks=(IMAGES,), shifts=shown)
+        proposals.tell(ended)
+        asked.append(truth(proposal.allocation))
+    assert fmean(asked[-10:]) / optimum() - 1 < 0.5 * (fmean(asked[1:11]) / optimum() - 1)
+    assert proposals.ended()[-1].shifts == shown
+
+
 @pytest.mark.parametrize("sampler", [s for s in Sampler if s is not Sampler.PLAIN])
 def test_every_proposal_keeps_the_budget_and_is_new(
     study: Callable[..., Proposals], sampler: Sampler

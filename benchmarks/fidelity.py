@@ -8,7 +8,6 @@ itself under another number of threads, which only changes the order of sums: th
 the most that any other way of computing can reach on these images.
 """
 
-import argparse
 from collections.abc import Callable
 from statistics import fmean
 

@@ -37,14 +37,19 @@ class Bench:
 
 
 def arguments(description: str, images: int) -> argparse.Namespace:
+    """The options that every benchmark on real images has, as given."""
+    return arguments_for(description, images).parse_args()
+
+
+def arguments_for(description: str, images: int) -> argparse.ArgumentParser:
     """The options that every benchmark on real images has."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--model", default="vit_tiny_patch16_224")
     parser.add_argument("--images", type=int, default=images, help="of nips17")
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="of the calibration images")
-    return parser.parse_args()
+    return parser
 
 
 def bench(options: argparse.Namespace) -> Bench:

@@ -60,7 +60,7 @@ class Prefixes:
     Two trials that agree in all layers before a step have the same activation there.
     """
 
-    def __init__(self, memory: int = MEMORY) -> None:
+    def __init__(self, memory: int) -> None:
         self._memory, self._bytes = memory, 0
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
 
@@ -85,7 +85,9 @@ class Objective:
     A trial starts where it first differs from one whose activations are still kept.
     """
 
-    def __init__(self, task: Task, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, task: Task, device: torch.device | str = "cpu", memory: int = MEMORY
+    ) -> None:
         self._task, self._device = task, torch.device(device)
         model = copy.deepcopy(task.model).to(self._device)
         fitted = task.candidates
@@ -94,7 +96,7 @@ class Objective:
         self._model = accelerate(made, task.execution, max(fitted.num_groups))
         self._images = task.images.to(self._device)
         self._reference = task.reference.to(self._device)
-        self._prefixes = Prefixes()
+        self._prefixes = Prefixes(memory)
 
     @torch.inference_mode()
     def evaluate(self, allocation: Mapping[str, int]) -> Iterator[Seen]:

@@ -25,6 +25,7 @@ from igq import (
     layers,
     observe,
     sensitivity,
+    uniform,
 )
 from igq import bops as bops_table
 from igq.evaluation import log_probabilities
@@ -33,7 +34,7 @@ from pipeline.budget import largest_uniform, random_allocation, resolve
 from pipeline.cache import load_candidates, load_harm, save_candidates, save_harm
 from pipeline.config import Folder, digest
 from pipeline.data import Images
-from pipeline.objective import Task
+from pipeline.objective import Objective, Task
 from pipeline.study import Origin
 from search_spaces import SearchSpace
 
@@ -113,6 +114,10 @@ def prepare(
         chunk_size=max(1, -(-len(search) // CHUNKS)),
         execution=execution,
     )
+    if execution.compiled:
+        steps("compiling: up to half a minute the first time, a few seconds when it is cached")
+        at_hand = uniform(listed, space.num_groups[0])
+        next(Objective(task, next(model.parameters()).device).evaluate(at_hand))
     harm_from = [fitted.stem, search.fingerprint, space.sensitivity_images, asdict(execution)]
     harm = _harm(space, model, task, folder.cache / f"harm_{digest(harm_from)}.json", steps)
     return Preparation(model, task, listed, table, budget, harm)

@@ -1,0 +1,97 @@
+"""Whether the fast way ranks allocations as the plain float32 one does, and how well it can.
+
+    python -m benchmarks.fidelity --images 64 --allocations 50
+
+Quantization rounds: a sum taken in another order moves a value over a rounding edge here and there,
+and twelve blocks later an image's KL is another one. So the plain quantizer is also compared with
+itself under another number of threads, which only changes the order of sums: that agreement is
+the most that any other way of computing can reach on these images.
+"""
+
+from collections.abc import Callable
+from statistics import fmean
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor, nn
+
+import igq
+from benchmarks.plain import plain
+from benchmarks.real import arguments_for, bench, machine
+from igq import Allocation
+from igq.evaluation import divergences, log_probabilities
+from igq.vit import accelerate, assemble, fastest, quantize_weights, set_quantizers
+from pipeline.budget import random_allocation
+
+CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
+
+
+def main() -> None:
+    """Print how well each way agrees with the plain one."""
+    parser = arguments_for(__doc__ or "", images=64)
+    parser.add_argument("--allocations", type=int, default=50)
+    options = parser.parse_args()
+    given, threads = bench(options), torch.get_num_threads()
+    candidates = igq.fit(igq.observe(given.model, given.calibration), CHOICES, options.bits)
+    table = igq.bops(candidates.layers, CHOICES, options.bits, options.bits)
+    uniform = igq.uniform(candidates.layers, options.groups)
+    generator = np.random.default_rng(options.seed)
+    drawn = [
+        uniform,
+        *(
+            random_allocation(table, table.of(uniform), generator)
+            for _ in range(options.allocations - 1)
+        ),
+    ]
+    weights = quantize_weights(given.model, options.bits)
+    chosen = candidates.select(uniform)
+    fast = accelerate(assemble(given.model, chosen, weights), fastest(), max(CHOICES))
+
+    def kls(model: nn.Module) -> Tensor:
+        return divergences(given.reference, log_probabilities(model, given.images))
+
+    def plainly(allocation: Allocation) -> Tensor:
+        return kls(plain(given.model, candidates.select(allocation), weights))
+
+    def otherwise(allocation: Allocation) -> Tensor:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        found = plainly(allocation)
+        torch.set_num_threads(threads)
+        return found
+
+    def quickly(allocation: Allocation) -> Tensor:
+        set_quantizers(fast, candidates.select(allocation))
+        return kls(fast)
+
+    print(f"{options.model}, W{options.bits}A{options.bits}, {options.images} images; {machine()}")
+    print("| against the plain quantizer | Kendall's tau | same best | mean KL | mean change of an "
+          "allocation's KL | mean change of an image's |\n|---|---|---|---|---|---|")  # fmt: skip
+    oracle = [plainly(allocation) for allocation in drawn]
+    print(f"| itself | | | {_mean(oracle):.4f} | | |", flush=True)
+    ways: dict[str, Callable[[Allocation], Tensor]] = {
+        "the same with other threads": otherwise,
+        f"{fastest()}": quickly,
+    }
+    for name, way in ways.items():
+        print(_row(name, oracle, [way(allocation) for allocation in drawn]), flush=True)
+
+
+def _mean(found: list[Tensor]) -> float:
+    return fmean(kls.mean().item() for kls in found)
+
+
+def _row(name: str, oracle: list[Tensor], found: list[Tensor]) -> str:
+    expected, given = ([kls.mean().item() for kls in way] for way in (oracle, found))
+    tau = kendalltau(expected, given).statistic
+    changes = [abs(b / a - 1) for a, b in zip(expected, given, strict=True)]
+    images = torch.stack(found) / torch.stack(oracle).clamp(min=1e-6) - 1
+    same = int(np.argmin(expected)) == int(np.argmin(given))
+    return (
+        f"| {name} | {tau:.3f} | {'yes' if same else 'no'} | {fmean(given):.4f} "
+        f"| {fmean(changes):.2%} | {images.abs().median().item():.1%} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

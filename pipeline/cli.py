@@ -16,7 +16,15 @@ from rich.table import Table
 
 from igq import IgqError
 from pipeline.config import Folder, Request, Sampler
-from search_spaces import BopsBudget, OverheadBudget, SearchSpaceError, UniformBudget, load, names
+from search_spaces import (
+    BopsBudget,
+    OverheadBudget,
+    SearchSpaceError,
+    UniformBudget,
+    WeightMethod,
+    load,
+    names,
+)
 
 if TYPE_CHECKING:
     from pipeline.searching import Result
@@ -203,6 +211,9 @@ def reproduce(
     most_images: Annotated[
         int | None, typer.Option(min=1, help="Images of each set. [default: all]")
     ] = None,
+    weight_method: Annotated[
+        WeightMethod, typer.Option(help="How weights are quantized; `nearest` is the paper's way.")
+    ] = WeightMethod.NEAREST,
     out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
 ) -> None:
     """Print the authors' ImageNet table beside what this quantizer keeps on your images."""
@@ -221,6 +232,7 @@ def reproduce(
         tuple(column or COLUMNS),
         seeds,
         most_images,
+        weight_method,
     )
     cells = []
     with Screen(console) as screen:

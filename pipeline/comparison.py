@@ -1,5 +1,6 @@
 """Allocations measured beside each other on images that no choice was made on."""
 
+import copy
 from collections.abc import Callable, Mapping
 from statistics import fmean
 
@@ -36,9 +37,10 @@ def compare(
         progress(seen / total)
 
     reference = log_probabilities(model, validation.values, progress=count)
+    corrected = copy.deepcopy(task.model).to(next(model.parameters()).device)
     scores = {
         allocation: evaluate(
-            assemble(model, task.candidates.select(allocation), task.weights),
+            assemble(corrected, task.candidates.select(allocation), task.weights),
             validation.values,
             reference,
             validation.labels,

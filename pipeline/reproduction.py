@@ -5,7 +5,7 @@ part of ImageNet can stand for all of it. As in the paper, each seed draws 32 ca
 and the harm table is measured on the same ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 import igq
-from igq import Candidates
+from igq import Candidates, Corrected
 from igq.evaluation import accuracy, log_probabilities
 from igq.grouping import Quantizer
 from igq.vit import assemble, quantize_weights
@@ -23,6 +23,7 @@ from pipeline.data import Preprocessing, Source, draw, open_source
 from pipeline.errors import DataError
 from pipeline.preparation import Steps
 from pipeline.published import COLUMNS, PUBLISHED, Published
+from search_spaces import WeightMethod
 
 CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
 """Numbers of groups that an allocation chooses from (our choice; the paper does not say)."""
@@ -40,6 +41,7 @@ class Experiment:
     columns: tuple[str, ...] = COLUMNS
     seeds: int = 5
     most_images: int | None = None
+    weight_method: WeightMethod = WeightMethod.NEAREST  # as in the paper
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def reproduce(experiment: Experiment, steps: Steps) -> Iterator[Reproduced]:
         )
         bench = _bench(made.to("cuda" if torch.cuda.is_available() else "cpu"), experiment, steps)
         for bits in experiment.bits:
-            kept = _kept(bench, row.label, bits, experiment.columns, steps)
+            kept = _kept(bench, row.label, bits, experiment, steps)
             for column, shares in kept.items():
                 published = row.kept(bits, column)
                 yield Reproduced(
@@ -131,15 +133,19 @@ def _bench(model: nn.Module, experiment: Experiment, steps: Steps) -> _Bench:
 
 
 def _kept(
-    bench: _Bench, label: str, bits: int, columns: Sequence[str], steps: Steps
+    bench: _Bench, label: str, bits: int, experiment: Experiment, steps: Steps
 ) -> dict[str, tuple[float, ...]]:
     """Column -> share of top-1 kept with each calibration seed."""
-    weights = quantize_weights(bench.model, bits)
+    columns = experiment.columns
+    quantized = Corrected(bench.model, quantize_weights(bench.model, bits))
     kept: dict[str, list[float]] = {column: [] for column in columns}
     for seed, calibration in enumerate(bench.calibrations):
         name = f"{label} W{bits}A{bits}, seed {seed}"
         ranges = igq.observe(bench.model, calibration)
         candidates = igq.fit(ranges, CHOICES, bits, steps(f"{name}: fitting"))
+        if experiment.weight_method is WeightMethod.CORRECTED:
+            progress = steps(f"{name}: correcting the weights")
+            quantized = igq.correct(bench.model, candidates, calibration, bits, progress=progress)
         harm = None
         if any(column.startswith("allocated") for column in columns):
             progress = steps(f"{name}: harm table")
@@ -147,8 +153,8 @@ def _kept(
         for column in columns:
             quantizers = _quantizers(column, candidates, bits, harm)
             steps(f"{name}: {column}")
-            quantized = assemble(bench.model, quantizers, weights)
-            score = igq.evaluate(quantized, bench.images, labels=bench.labels)
+            assembled = assemble(quantized.model, quantizers, quantized.weights)
+            score = igq.evaluate(assembled, bench.images, labels=bench.labels)
             kept[column].append((score.top1 or 0.0) / bench.full_precision)
     return {column: tuple(shares) for column, shares in kept.items()}
 

@@ -10,6 +10,7 @@ from pipeline.errors import DataError
 from pipeline.published import COLUMNS, PUBLISHED
 from pipeline.reports import reproduction_table
 from pipeline.reproduction import Experiment, reproduce
+from search_spaces import WeightMethod
 from tests.pipeline.test_reports import text
 
 
@@ -58,6 +59,12 @@ class TestReproduce:
         experiment = Experiment(("digits",), "digits", folder, (6,), ("fixed 8",), seeds=3)
         (cell,) = reproduce(experiment, quiet)
         assert cell.images == 797 - 3 * reproduction.CALIBRATION_IMAGES
+
+    def test_weights_can_be_corrected(self, folder: Path) -> None:
+        wanted = ("fixed 8", "upper bound")
+        settings = ("digits",), "digits", folder, (6,), wanted, 1, 40
+        corrected = Experiment(*settings, weight_method=WeightMethod.CORRECTED)
+        assert list(reproduce(corrected, quiet)) != list(reproduce(Experiment(*settings), quiet))
 
     def test_the_same_experiment_gives_the_same_numbers(self, folder: Path) -> None:
         experiment = Experiment(

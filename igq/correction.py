@@ -124,7 +124,7 @@ class _StraightThrough(nn.Module):
 
     def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         with torch.no_grad():
-            self.seen = self.slot(x)
+            self.seen: Tensor = self.slot(x)
             error = self.seen - x
         return x + error
 

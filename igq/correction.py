@@ -9,7 +9,8 @@ Each step uses the calibration images alone and a model whose activations are qu
    each output channel of a weight) follows the gradient until every block's output is nearest to
    full precision's. Codes stay as they are.
 
-Tuning draws a number of groups for each step, so that what is found serves every allocation.
+Both take the middle one of the candidates' numbers of groups everywhere, so that what is found
+does not depend on the allocation that a study ends with.
 """
 
 import copy
@@ -126,7 +127,7 @@ class _StraightThrough(nn.Module):
         with torch.no_grad():
             self.seen: Tensor = self.slot(x)
             error = self.seen - x
-        return x + error
+        return x + error  # type: ignore[no-any-return]
 
 
 def grams(
@@ -188,22 +189,20 @@ class _Tuning:
     def __init__(
         self, model: nn.Module, weights: Mapping[str, QuantizedTensor], candidates: Candidates
     ) -> None:
-        self._weights, self.candidates = weights, candidates
-        self._device = next(model.parameters()).device
-        self._slots = {layer.name: _StraightThrough() for layer in candidates.layers}
-        self.model = with_slots(model, lambda layer: self._slots[layer.name], weights)
+        self._weights = weights
+        device = next(model.parameters()).device
+        slots = {layer.name: _StraightThrough() for layer in candidates.layers}
+        self.model = with_slots(model, lambda layer: slots[layer.name], weights)
+        for name, quantizer in candidates.select(_middle(candidates)).items():
+            slots[name].slot = slot_of(quantizer).to(device)
         self._gains = {
-            n: nn.Parameter(torch.ones_like(w.scale, device=self._device))
-            for n, w in weights.items()
+            n: nn.Parameter(torch.ones_like(w.scale, device=device)) for n, w in weights.items()
         }
         self.parameters = [p.requires_grad_() for p in vectors(model).values()]
         self.parameters += self._gains.values()
 
-    def set(self, num_groups: int) -> None:
-        """Take this number of groups everywhere, and the weights as they are now."""
-        allocation = uniform(self.candidates.layers, num_groups)
-        for name, q in self.candidates.select(allocation).items():
-            self._slots[name].slot = slot_of(q).to(self._device)
+    def rescale(self) -> None:
+        """Take the weights with the scales as they are now."""
         for name, gain in self._gains.items():
             product = self.model.get_submodule(name)
             fixed = self._weights[name].dequantize().to(gain)
@@ -222,14 +221,13 @@ def _tune(full: nn.Module, tuning: _Tuning, images: Tensor, steps: int, seed: in
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(tuning.parameters, betas=(0.9, 0.99))
     device = next(full.parameters()).device
-    choices = tuning.candidates.num_groups
     order: list[int] = []
     first: float | None = None
     for step in range(steps):
         if len(order) < BATCH_SIZE:
             order += torch.randperm(len(images), generator=generator).tolist()
         drawn, order = order[:BATCH_SIZE], order[BATCH_SIZE:]
-        tuning.set(choices[int(torch.randint(len(choices), (), generator=generator))])
+        tuning.rescale()
         with torch.enable_grad():
             loss = _discrepancy(full, tuning.model, images[drawn].to(device, torch.float32))
             first = loss.item() if first is None else first

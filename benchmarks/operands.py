@@ -24,6 +24,7 @@ FIXED = {
 PER_IMAGE = {
     "one per head, its range in each image": (2, 3),
     "one per head and token, its range in each image": (3,),
+    "one per head and channel, its range in each image": (2,),
 }
 
 
@@ -75,7 +76,7 @@ def operands(given: Bench) -> dict[str, Tensor]:
     kept = {layer.name: Kept() for layer in igq.layers(given.model)}
     with torch.inference_mode():
         with_slots(given.model, lambda layer: kept[layer.name])(given.calibration)
-    heads = [la.name for la in igq.layers(given.model) if la.slices is igq.Slices.HEADS]
+    heads = [la.name for la in igq.layers(given.model) if la.slices.own_range]
     return {name: kept[name].seen for name in heads}
 
 
@@ -104,6 +105,10 @@ def main() -> None:
         show(f"{name}, clipped", {n: clipped(x, axes, options.bits) for n, x in seen.items()})
     for name, axes in PER_IMAGE.items():
         show(name, {n: PerImage(axes, options.bits) for n in seen})
+    show(
+        "q and k by token, v by channel, their ranges in each image",
+        {n: PerImage((2,) if n.endswith(".v") else (3,), options.bits) for n in seen},
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ Reference: Moon, Kim, Cheon, Ham, "Instance-Aware Group Quantization for Vision 
 from igq.allocation import Allocation, allocate, check_budget, uniform
 from igq.artifact import Artifact, load, save
 from igq.candidates import Candidates, fit
+from igq.correction import Corrected, correct
 from igq.cost import BopsTable, bops
 from igq.errors import (
     ArtifactError,
@@ -36,6 +37,7 @@ __all__ = [
     "ArtifactError",
     "BopsTable",
     "Candidates",
+    "Corrected",
     "GroupQuantizer",
     "IgqError",
     "InfeasibleBudgetError",
@@ -49,6 +51,7 @@ __all__ = [
     "allocate",
     "bops",
     "check_budget",
+    "correct",
     "create",
     "create_pretrained",
     "evaluate",

@@ -10,7 +10,7 @@ from torch import Tensor
 from igq.affine import check_bits
 from igq.errors import InvalidArgumentError
 from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, fit_groups
-from igq.layers import Layer, Slices, check_num_groups
+from igq.layers import Layer, check_num_groups
 from igq.observer import Ranges
 
 
@@ -91,7 +91,7 @@ def fit(
     check_num_groups(num_groups)
     quantizers = {}
     for done, layer in enumerate(ranges.layers, start=1):
-        quantizers[layer.name] = _fit_layer(layer, ranges[layer.name], num_groups, bits)
+        quantizers[layer.name] = _fit_layer(layer, ranges, num_groups, bits)
         progress(done / len(ranges.layers))
     return Candidates(ranges.layers, tuple(num_groups), quantizers)
 
@@ -122,7 +122,7 @@ def with_bounds(
     """
 
     def quantizer(layer: Layer, groups: int) -> Quantizer:
-        if layer.slices is Slices.HEADS:
+        if layer.slices.own_range:
             return SliceQuantizer(layer.bits or bits, layer.slices)
         lower, upper = stored[f"{layer.name}/{groups}"].unbind(-1)
         return GroupQuantizer(lower, upper, layer.bits or bits, layer.slices)
@@ -135,12 +135,12 @@ def with_bounds(
 
 
 def _fit_layer(
-    layer: Layer, ranges: Float[Tensor, "images slices 2"], num_groups: Sequence[int], bits: int
+    layer: Layer, ranges: Ranges, num_groups: Sequence[int], bits: int
 ) -> Mapping[int, Quantizer]:
     layer_bits = check_bits(layer.bits or bits)
-    if layer.slices is Slices.HEADS:  # our choice, measured in docs/decisions.md
+    if layer.slices.own_range:  # our choice, measured in docs/decisions.md
         return {1: SliceQuantizer(layer_bits, layer.slices)}
-    return fit_groups(ranges, _choices(layer, num_groups), layer_bits, layer.slices)
+    return fit_groups(ranges[layer.name], _choices(layer, num_groups), layer_bits, layer.slices)
 
 
 def _choices(layer: Layer, num_groups: Sequence[int]) -> Sequence[int]:

@@ -7,7 +7,9 @@ and, for channels, the floating-point sum of the groups' partial products:
     channels  32 [2 N C + 4 C G + (G - 1) N D]
     rows      32 [N K + 4 N G]          one row belongs to one group: nothing is summed
 
-q, k and v take their heads' ranges in every image: 32 [2 N C] each, whatever the allocation.
+q, k and v have ranges of their own in every image, whatever the allocation: each token of q and
+k, each channel of v. That is 32 [2 N C] each, and for the scores, which have one scale for each
+query and key, 32 [N K] multiplications more. The scales of v pass through its product.
 
 One group everywhere is the plain quantizer, whose bounds are fixed: nothing is added.
 BOPs measure arithmetic, not latency.
@@ -45,15 +47,16 @@ def grouping_bops(layer: Layer, num_groups: int) -> int:
             return FLOAT_BITS * (2 * n * c + 4 * c * g + (g - 1) * n * d)
         case Slices.ROWS:
             return FLOAT_BITS * (n * c + 4 * n * g)
-        case Slices.HEADS | Slices.WHOLE:
+        case _:
             raise InvalidArgumentError(f"{layer.name} is not grouped, but got {g} groups for it.")
 
 
 def range_bops(layer: Layer) -> int:
-    """BOPs of taking the range of each head of q, k or v, which have no fixed bounds."""
-    if layer.slices is not Slices.HEADS:
+    """BOPs of the ranges of q, k or v, which have no fixed bounds, and of scaling the scores."""
+    if not layer.slices.own_range:
         return 0
-    return FLOAT_BITS * 2 * layer.tokens * layer.channels
+    scores = layer.tokens * layer.outputs  # of q; k and v have no outputs
+    return FLOAT_BITS * (2 * layer.tokens * layer.channels + scores)
 
 
 @dataclass(frozen=True)

@@ -27,18 +27,29 @@ class Slices(Enum):
     """An input of a linear layer, (images, ..., channels): the range is taken over tokens."""
     ROWS = "rows"
     """A softmax map, (images, heads, queries, keys): the range is taken over keys."""
+    HEAD_TOKENS = "head tokens"
+    """q or k, (images, heads, tokens, width): each token of a head has its own range."""
+    HEAD_CHANNELS = "head channels"
+    """v, (images, heads, tokens, width): each channel of a head has its own range."""
     HEADS = "heads"
-    """q, k or v, (images, heads, tokens, width): each head has its own range in each image."""
+    """q, k or v in artifacts of earlier versions: each head has its own range in each image."""
     WHOLE = "whole"
     """One slice: the range is taken over everything in the image, the group is always the same."""
+
+    @property
+    def own_range(self) -> bool:
+        """Whether each slice is quantized with its own range: nothing is fitted."""
+        return self in (Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS, Slices.HEADS)
 
     def reduced(self, dimensions: int) -> tuple[int, ...]:
         """The axes a slice's range is reduced over, of a tensor with so many dimensions."""
         match self:
             case Slices.CHANNELS:
                 return tuple(range(1, dimensions - 1))
-            case Slices.ROWS:
+            case Slices.ROWS | Slices.HEAD_TOKENS:
                 return (dimensions - 1,)
+            case Slices.HEAD_CHANNELS:
+                return (dimensions - 2,)
             case Slices.HEADS:
                 return (dimensions - 2, dimensions - 1)
             case Slices.WHOLE:
@@ -80,8 +91,10 @@ class Layer:
         match self.slices:
             case Slices.CHANNELS:
                 return self.channels
-            case Slices.ROWS:
+            case Slices.ROWS | Slices.HEAD_TOKENS:
                 return self.tokens
+            case Slices.HEAD_CHANNELS:
+                return self.heads * self.channels
             case Slices.HEADS:
                 return self.heads
             case Slices.WHOLE:

@@ -17,9 +17,10 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True, eq=False)
 class Ranges:
-    """(min, max) of each slice in each image, for every layer of a model.
+    """(min, max) of each slice in each image, for every layer of a model that is fitted.
 
-    `values` is layer name -> (images, slices, 2), in the units of the activation.
+    `values` is layer name -> (images, slices, 2), in the units of the activation. q, k and v, whose
+    slices have their own ranges in every image, have none.
 
     >>> import igq, torch
     >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
@@ -62,8 +63,8 @@ def observe(
     if len(images) == 0:
         raise InvalidArgumentError("calibration needs at least 1 image, but got 0.")
     listed = layers(model)
-    observers = {layer.name: Observer(layer.slices) for layer in listed}
-    observed = with_slots(model, lambda layer: observers[layer.name])
+    observers = {la.name: Observer(la.slices) for la in listed if not la.slices.own_range}
+    observed = with_slots(model, lambda layer: observers.get(layer.name, nn.Identity()))
     device = next(model.parameters()).device
     for batch in images.split(batch_size):
         observed(batch.to(device))

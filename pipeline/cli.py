@@ -16,7 +16,15 @@ from rich.table import Table
 
 from igq import IgqError
 from pipeline.config import Engine, Folder, Request, Sampler
-from search_spaces import BopsBudget, OverheadBudget, SearchSpaceError, UniformBudget, load, names
+from search_spaces import (
+    BopsBudget,
+    OverheadBudget,
+    SearchSpaceError,
+    UniformBudget,
+    WeightMethod,
+    load,
+    names,
+)
 
 if TYPE_CHECKING:
     from pipeline.searching import Result
@@ -209,6 +217,9 @@ def reproduce(
     most_images: Annotated[
         int | None, typer.Option(min=1, help="Images of each set. [default: all]")
     ] = None,
+    weight_method: Annotated[
+        WeightMethod, typer.Option(help="How weights are quantized; `nearest` is the paper's way.")
+    ] = WeightMethod.NEAREST,
     out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
     engine: EngineChoice = Engine.AUTO,
 ) -> None:
@@ -229,6 +240,7 @@ def reproduce(
         seeds,
         most_images,
         engine,
+        weight_method,
     )
     cells = []
     with Screen(console) as screen:

@@ -1,5 +1,6 @@
 """Allocations measured beside each other on images that no choice was made on."""
 
+import copy
 from collections.abc import Callable, Mapping
 from statistics import fmean
 
@@ -36,7 +37,8 @@ def compare(
         progress(seen / total)
 
     reference = log_probabilities(model, validation.values, progress=count)
-    quantized = assemble(model, task.candidates.select(allocations[0]), task.weights)
+    corrected = copy.deepcopy(task.model).to(next(model.parameters()).device)
+    quantized = assemble(corrected, task.candidates.select(allocations[0]), task.weights)
     accelerate(quantized, task.execution, max(task.candidates.num_groups))
 
     def score(allocation: Allocation) -> Score:

@@ -9,14 +9,20 @@ from torch import nn
 
 from igq import ArtifactError, Score, evaluate, layers, load, save
 from igq.evaluation import accuracy, log_probabilities
-from igq.vit import accelerate, architecture, quantize, remake
+from igq.vit import accelerate, architecture, assemble, remake
 from pipeline.cache import load_candidates
 from pipeline.config import Engine, Folder, fingerprint
 from pipeline.data import Preprocessing, load_all, open_source
 from pipeline.errors import StudyError
 from pipeline.execution import execution
 from pipeline.files import read_json
-from pipeline.preparation import Steps, candidates_file, costs, load_model
+from pipeline.preparation import (
+    Steps,
+    candidates_file,
+    costs,
+    load_model,
+    quantized_weights,
+)
 from pipeline.proposals import read_trials
 from pipeline.study import Trial, best
 from search_spaces import SearchSpace
@@ -49,10 +55,14 @@ def export(study: Path, out: Path, weights: Path | None = None) -> Exported:
     chosen = best(read_trials(folder.journal, space.name, table), budget)
     if chosen is None:
         raise StudyError(f"a study must have a trial that completed, but {study} has none.")
-    path = candidates_file(folder, space, written["model"], written["images"]["calibration"])
+    calibrated = written["model"], written["images"]["calibration"]
+    path = candidates_file(folder, space, *calibrated)
     candidates = load_candidates(path, listed, space.num_groups, space.activation_bits)
-    quantized = quantize(
-        model, candidates.select(chosen.proposal.allocation), weight_bits=space.weight_bits
+    weights_as_searched = quantized_weights(space, model, folder, *calibrated)
+    quantized = assemble(
+        weights_as_searched.model,
+        candidates.select(chosen.proposal.allocation),
+        weights_as_searched.weights,
     )
     notes = {
         "preprocessing": asdict(Preprocessing.of(model)),

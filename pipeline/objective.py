@@ -26,7 +26,7 @@ class Task:
     """What a worker needs to evaluate any allocation; it is sent to each worker once."""
 
     model: nn.Module
-    """The full-precision model."""
+    """The model that the weights belong to; its normalisations and biases may be corrected."""
     weights: Mapping[str, QuantizedTensor]
     candidates: Candidates
     images: Float[Tensor, "images channels height width"]

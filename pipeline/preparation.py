@@ -17,8 +17,10 @@ from igq import (
     Allocation,
     BopsTable,
     Candidates,
+    Corrected,
     Layer,
     allocate,
+    correct,
     create,
     create_pretrained,
     fit,
@@ -31,12 +33,19 @@ from igq import bops as bops_table
 from igq.evaluation import log_probabilities
 from igq.vit import EAGER, Execution, quantize_weights
 from pipeline.budget import largest_uniform, random_allocation, resolve
-from pipeline.cache import load_candidates, load_harm, save_candidates, save_harm
+from pipeline.cache import (
+    load_candidates,
+    load_corrected,
+    load_harm,
+    save_candidates,
+    save_corrected,
+    save_harm,
+)
 from pipeline.config import Folder, digest
 from pipeline.data import Images
 from pipeline.objective import Objective, Task
 from pipeline.study import Origin
-from search_spaces import SearchSpace
+from search_spaces import SearchSpace, WeightMethod
 
 CHUNKS = 8
 """Reports of a trial that is not stopped (our choice: the pruner needs at least 4)."""
@@ -104,10 +113,14 @@ def prepare(
     listed, table, budget = costs(space, model)
     fitted = candidates_file(folder, space, model_key, calibration.fingerprint)
     candidates = _candidates(space, model, calibration, fitted, steps)
+    if space.weight_method is WeightMethod.CORRECTED:
+        path = weights_file(folder, space, model_key, calibration.fingerprint)
+        _correct(space, model, candidates, calibration, path, steps)
     travelling = copy.deepcopy(model).cpu()  # to workers, which may have another device or none
+    quantized = quantized_weights(space, travelling, folder, model_key, calibration.fingerprint)
     task = Task(
-        model=travelling,
-        weights=quantize_weights(travelling, space.weight_bits),
+        model=quantized.model,
+        weights=quantized.weights,
         candidates=candidates,
         images=search.values,
         reference=log_probabilities(model, search.values),
@@ -141,6 +154,40 @@ def candidates_file(folder: Folder, space: SearchSpace, model_key: str, calibrat
     """Where the candidates lie that were fitted to these weights and calibration images."""
     key = digest([model_key, calibration, space.num_groups, space.activation_bits])
     return folder.cache / f"candidates_{key}.safetensors"
+
+
+def weights_file(folder: Folder, space: SearchSpace, model_key: str, calibration: str) -> Path:
+    """Where the corrected weights lie that follow from these candidates."""
+    fitted = candidates_file(folder, space, model_key, calibration)
+    return folder.cache / f"weights_{digest([fitted.stem, space.weight_bits])}.safetensors"
+
+
+def quantized_weights(
+    space: SearchSpace, model: nn.Module, folder: Folder, model_key: str, calibration: str
+) -> Corrected:
+    """The model's weights as the space quantizes them; corrected ones are read from the cache.
+
+    Raises:
+        StudyError: the cache does not hold them.
+    """
+    if space.weight_method is WeightMethod.NEAREST:
+        return Corrected(model, quantize_weights(model, space.weight_bits))
+    path = weights_file(folder, space, model_key, calibration)
+    return load_corrected(path, model, space.weight_bits)
+
+
+def _correct(
+    space: SearchSpace,
+    model: nn.Module,
+    candidates: Candidates,
+    calibration: Images,
+    path: Path,
+    steps: Steps,
+) -> None:
+    if not path.exists():
+        progress = steps("correcting the weights")
+        images, bits = calibration.values, space.weight_bits
+        save_corrected(path, correct(model, candidates, images, bits, progress=progress))
 
 
 def _candidates(

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 import igq
-from igq import Candidates
+from igq import Candidates, Corrected
 from igq.evaluation import accuracy, log_probabilities
 from igq.grouping import Quantizer
 from igq.vit import accelerate, assemble, quantize_weights
@@ -25,6 +25,7 @@ from pipeline.errors import DataError
 from pipeline.execution import execution
 from pipeline.preparation import Steps
 from pipeline.published import COLUMNS, PUBLISHED, Published
+from search_spaces import WeightMethod
 
 CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
 """Numbers of groups that an allocation chooses from (our choice; the paper does not say)."""
@@ -43,6 +44,7 @@ class Experiment:
     seeds: int = 5
     most_images: int | None = None
     engine: Engine = Engine.AUTO
+    weight_method: WeightMethod = WeightMethod.NEAREST  # as in the paper
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,15 @@ def _kept(
     columns, device = experiment.columns, next(bench.model.parameters()).device
     listed, images = igq.layers(bench.model), len(bench.images) * len(bench.calibrations)
     chosen = execution(experiment.engine, listed, images * len(columns), device)
-    weights = quantize_weights(bench.model, bits)
+    quantized = Corrected(bench.model, quantize_weights(bench.model, bits))
     kept: dict[str, list[float]] = {column: [] for column in columns}
     for seed, calibration in enumerate(bench.calibrations):
         name = f"{label} W{bits}A{bits}, seed {seed}"
         ranges = igq.observe(bench.model, calibration)
         candidates = igq.fit(ranges, CHOICES, bits, steps(f"{name}: fitting"))
+        if experiment.weight_method is WeightMethod.CORRECTED:
+            progress = steps(f"{name}: correcting the weights")
+            quantized = igq.correct(bench.model, candidates, calibration, bits, progress=progress)
         harm = None
         if any(column.startswith("allocated") for column in columns):
             progress = steps(f"{name}: harm table")
@@ -155,9 +160,9 @@ def _kept(
         for column in columns:
             quantizers = _quantizers(column, candidates, bits, harm)
             steps(f"{name}: {column}")
-            quantized = assemble(bench.model, quantizers, weights)
-            accelerate(quantized, chosen, max(CHOICES))
-            score = igq.evaluate(quantized, bench.images, labels=bench.labels)
+            assembled = assemble(quantized.model, quantizers, quantized.weights)
+            accelerate(assembled, chosen, max(CHOICES))
+            score = igq.evaluate(assembled, bench.images, labels=bench.labels)
             kept[column].append((score.top1 or 0.0) / bench.full_precision)
     return {column: tuple(shares) for column, shares in kept.items()}
 

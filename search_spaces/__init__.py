@@ -14,6 +14,7 @@ from search_spaces.schema import (
     SearchSpace,
     SearchSpaceError,
     UniformBudget,
+    WeightMethod,
     read,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "SearchSpace",
     "SearchSpaceError",
     "UniformBudget",
+    "WeightMethod",
     "load",
     "names",
 ]

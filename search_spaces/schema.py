@@ -6,6 +6,7 @@ in which every problem is a line: the rule, then the value.
 
 import re
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -171,6 +172,15 @@ Budget = Annotated[
 ]
 
 
+class WeightMethod(StrEnum):
+    """How weights are quantized."""
+
+    NEAREST = "nearest"
+    """Each weight to its nearest code, as in the paper."""
+    CORRECTED = "corrected"
+    """Codes, scales, biases and normalisations such that predictions change least."""
+
+
 class SearchSpace(_Frozen):
     """What is searched: a model, its bits, the numbers of groups to choose from, the budget.
 
@@ -184,6 +194,7 @@ class SearchSpace(_Frozen):
     images: StrictStr | None = None
     weight_bits: Bits
     activation_bits: Bits
+    weight_method: WeightMethod = WeightMethod.CORRECTED
     num_groups: tuple[Groups, ...]
     budget: Budget
     calibration_images: Count = 32

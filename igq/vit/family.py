@@ -123,10 +123,11 @@ def operands(
     """q, k, softmax map and v of an attention in which each of the tokens looks at `keys`."""
     kv_heads = kv_heads or heads
     rows, kv_rows = tokens * heads, tokens * kv_heads
-    yield Layer(f"{name}.q", Slices.HEADS, rows, width, keys, weighted=False, heads=heads)
-    yield Layer(f"{name}.k", Slices.HEADS, kv_rows, width, 0, weighted=False, heads=kv_heads)
+    tokens_own, channels_own = Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS
+    yield Layer(f"{name}.q", tokens_own, rows, width, keys, weighted=False, heads=heads)
+    yield Layer(f"{name}.k", tokens_own, kv_rows, width, 0, weighted=False, heads=kv_heads)
     yield Layer(f"{name}.softmax", Slices.ROWS, rows, keys, width, weighted=False, heads=heads)
-    yield Layer(f"{name}.v", Slices.HEADS, kv_rows, width, 0, weighted=False, heads=kv_heads)
+    yield Layer(f"{name}.v", channels_own, kv_rows, width, 0, weighted=False, heads=kv_heads)
 
 
 def mlp(model: nn.Module, name: str, tokens: int) -> Iterator[Layer]:

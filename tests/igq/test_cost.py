@@ -1,5 +1,6 @@
 """Bit operations of an allocation, and what grouping adds to them (Table 1)."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -13,7 +14,7 @@ from igq.cost import grouping_bops, product_bops, range_bops
 
 FC = Layer("fc", Slices.CHANNELS, tokens=3, channels=4, outputs=5, weighted=True)
 SOFTMAX = Layer("softmax", Slices.ROWS, tokens=6, channels=3, outputs=2, weighted=False)
-QUERIES = Layer("q", Slices.HEADS, tokens=6, channels=2, outputs=3, weighted=False, heads=2)
+QUERIES = Layer("q", Slices.HEAD_TOKENS, tokens=6, channels=2, outputs=3, weighted=False, heads=2)
 PATCHES = Layer("patches", Slices.WHOLE, tokens=3, channels=4, outputs=5, weighted=True, bits=8)
 MODEL = (PATCHES, FC, QUERIES, SOFTMAX)
 
@@ -45,8 +46,9 @@ class TestClosedForm:
             grouping_bops(layer, 2)
         assert str(raised.value) == f"{layer.name} is not grouped, but got 2 groups for it."
 
-    def test_the_range_of_a_head_is_taken_in_every_image(self) -> None:
-        assert range_bops(QUERIES) == 32 * 2 * 6 * 2
+    def test_ranges_of_q_k_and_v_are_taken_in_every_image_and_scores_scaled(self) -> None:
+        assert range_bops(QUERIES) == 32 * (2 * 6 * 2 + 6 * 3)
+        assert range_bops(replace(QUERIES, name="k", outputs=0)) == 32 * 2 * 6 * 2
         assert range_bops(FC) == range_bops(SOFTMAX) == range_bops(PATCHES) == 0
 
 

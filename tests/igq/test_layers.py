@@ -8,7 +8,8 @@ from igq.layers import check_num_groups, slice_ranges
 
 FC = Layer("fc", Slices.CHANNELS, tokens=3, channels=4, outputs=5, weighted=True)
 SOFTMAX = Layer("softmax", Slices.ROWS, tokens=6, channels=3, outputs=2, weighted=False)
-QUERIES = Layer("q", Slices.HEADS, tokens=6, channels=2, outputs=3, weighted=False, heads=2)
+QUERIES = Layer("q", Slices.HEAD_TOKENS, tokens=6, channels=2, outputs=3, weighted=False, heads=2)
+VALUES = Layer("v", Slices.HEAD_CHANNELS, tokens=6, channels=2, outputs=0, weighted=False, heads=2)
 HEAD = Layer("head", Slices.WHOLE, tokens=1, channels=4, outputs=2, weighted=True)
 
 
@@ -18,10 +19,20 @@ HEAD = Layer("head", Slices.WHOLE, tokens=1, channels=4, outputs=2, weighted=Tru
         (Slices.CHANNELS, (2, 3, 4), (2, 1, 4, 2)),
         (Slices.CHANNELS, (2, 4), (2, 4, 2)),
         (Slices.ROWS, (2, 5, 3, 3), (2, 5, 3, 1, 2)),
+        (Slices.HEAD_TOKENS, (2, 3, 4, 5), (2, 3, 4, 1, 2)),
+        (Slices.HEAD_CHANNELS, (2, 3, 4, 5), (2, 3, 1, 5, 2)),
         (Slices.HEADS, (2, 3, 4, 5), (2, 3, 1, 1, 2)),
         (Slices.WHOLE, (2, 3, 4, 4), (2, 1, 1, 1, 2)),
     ],
-    ids=["channels-of-tokens", "channels-of-one-token", "rows-of-heads", "heads", "whole-image"],
+    ids=[
+        "channels-of-tokens",
+        "channels-of-one-token",
+        "rows-of-heads",
+        "tokens-of-heads",
+        "channels-of-heads",
+        "heads",
+        "whole-image",
+    ],
 )
 def test_a_range_is_reduced_over_all_that_is_not_a_slice(
     slices: Slices, shape: tuple[int, ...], ranges_shape: tuple[int, ...]
@@ -42,7 +53,7 @@ def test_the_range_of_a_row_is_its_minimum_and_maximum_over_the_keys() -> None:
 
 @pytest.mark.parametrize(
     ("layer", "num_slices"),
-    [(FC, 4), (SOFTMAX, 6), (QUERIES, 2), (HEAD, 1)],
+    [(FC, 4), (SOFTMAX, 6), (QUERIES, 6), (VALUES, 4), (HEAD, 1)],
     ids=lambda v: getattr(v, "name", v),
 )
 def test_the_slices_of_a_layer_are_counted(layer: Layer, num_slices: int) -> None:

@@ -9,7 +9,15 @@ from torch import nn
 import igq
 from igq import Candidates, Layer
 from igq.grouping import Quantizer
-from pipeline.cache import load_candidates, load_harm, save_candidates, save_harm
+from pipeline.cache import (
+    load_candidates,
+    load_corrected,
+    load_harm,
+    save_candidates,
+    save_corrected,
+    save_harm,
+)
+from pipeline.config import fingerprint
 from pipeline.errors import StudyError
 
 GROUPS = (1, 2)
@@ -49,6 +57,34 @@ def test_candidates_are_the_same_bit_for_bit(
         assert again.quantizers[name].keys() == fitted.keys()
         for groups, quantizer in fitted.items():
             assert same(again.quantizers[name][groups], quantizer)
+
+
+def test_corrected_weights_are_the_same_bit_for_bit(
+    tmp_path: Path, model: nn.Module, candidates: Candidates
+) -> None:
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    made = igq.correct(model, candidates, images, weight_bits=4, steps=2)
+    save_corrected(tmp_path / "weights.safetensors", made)
+    again = load_corrected(tmp_path / "weights.safetensors", model, bits=4)
+    assert fingerprint(again.model) == fingerprint(made.model) != fingerprint(model)
+    assert again.weights.keys() == made.weights.keys()
+    for name, weight in made.weights.items():
+        read = again.weights[name]
+        assert (read.bits, read.codes.dtype) == (weight.bits, weight.codes.dtype)
+        assert torch.equal(read.dequantize(), weight.dequantize())
+
+
+@pytest.mark.parametrize("content", [None, b"", "of another model"])
+def test_a_file_without_corrected_weights_is_refused(
+    tmp_path: Path, model: nn.Module, candidates: Candidates, content: bytes | str | None
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        save_candidates(path, candidates)
+    with pytest.raises(StudyError, match="must hold corrected weights"):
+        load_corrected(path, model, bits=4)
 
 
 def test_nothing_but_the_candidates_stays(tmp_path: Path, candidates: Candidates) -> None:

@@ -14,9 +14,10 @@ from rich.console import Console
 
 import igq
 import search_spaces
-from igq import ArtifactError
+from igq import ArtifactError, Corrected
 from igq.candidates import Candidates
-from pipeline.cache import load_candidates
+from igq.vit import assemble
+from pipeline.cache import load_candidates, load_corrected
 from pipeline.cluster import InProcess
 from pipeline.config import Folder, Request
 from pipeline.data import Images, Preprocessing, draw, open_source
@@ -69,8 +70,13 @@ class Searched:
 
     def candidates(self) -> Candidates:
         space, model = self.request.space, load_model(self.request.space)
-        (path,) = Folder(self.folder).cache.glob("*.safetensors")
+        (path,) = Folder(self.folder).cache.glob("candidates_*.safetensors")
         return load_candidates(path, igq.layers(model), space.num_groups, space.activation_bits)
+
+    def weights(self) -> Corrected:
+        """The corrected weights of the study."""
+        (path,) = Folder(self.folder).cache.glob("weights_*.safetensors")
+        return load_corrected(path, load_model(self.request.space), self.request.space.weight_bits)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,8 @@ def searched(
     tmp_path_factory: pytest.TempPathFactory, write_space: Callable[..., Path]
 ) -> Searched:
     folder = tmp_path_factory.mktemp("searched")
-    request = Request(search_spaces.load(write_space(folder / "space")), folder / "study")
+    space = search_spaces.load(write_space(folder / "space", weight_method="corrected"))
+    request = Request(space, folder / "study")
     screen = Screen(Console(file=io.StringIO()))
     return Searched(request, search(request, InProcess(), InMemoryTracker(), screen))
 
@@ -107,7 +114,8 @@ class TestExport:
         self, searched: Searched, exported: Exported
     ) -> None:
         chosen = searched.candidates().select(searched.result.best.proposal.allocation)
-        quantized = igq.quantize(load_model(searched.request.space), chosen, weight_bits=4)
+        corrected = searched.weights()
+        quantized = assemble(corrected.model, chosen, corrected.weights)
         images = searched.images()["validation"].values
         with torch.inference_mode():
             assert torch.equal(igq.load(exported.path).model(images), quantized(images))
@@ -249,9 +257,10 @@ def test_a_worker_s_objective_agrees_with_the_exported_model(
 ) -> None:
     images = searched.images()["search"].values
     model = load_model(searched.request.space)
+    corrected = searched.weights()
     task = Task(
-        model,
-        igq.vit.quantize_weights(model, 4),
+        corrected.model,
+        corrected.weights,
         searched.candidates(),
         images,
         igq.evaluation.log_probabilities(model, images),

@@ -18,7 +18,7 @@ from pipeline.preparation import CHUNKS, RANDOM_TRIALS, Preparation, baselines, 
 from pipeline.study import Origin
 
 Prepare = Callable[..., Preparation]
-COMPUTES = ("observe", "fit", "sensitivity")
+COMPUTES = ("observe", "fit", "correct", "sensitivity")
 
 
 def drawn(model: nn.Module, seed: int = 0) -> dict[str, Images]:
@@ -134,6 +134,31 @@ class TestCache:
         run()
         computed.clear()
         run(space=change)
+        assert computed == expected
+
+    def test_corrected_weights_are_computed_once_and_read_then(
+        self, run: Prepare, computed: list[str], model: nn.Module
+    ) -> None:
+        first = run(space={"weight_method": "corrected"}).task
+        assert computed == ["observe", "fit", "correct", "sensitivity"]
+        computed.clear()
+        second = run(space={"weight_method": "corrected", "budget": {"uniform": 4}}).task
+        assert computed == []
+        for name, weight in first.weights.items():
+            assert torch.equal(weight.dequantize(), second.weights[name].dequantize())
+        assert fingerprint(first.model) == fingerprint(second.model) != fingerprint(model)
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [({"weight_bits": 8}, ["correct"]), ({"weight_method": "nearest"}, [])],
+        ids=["weight_bits", "weight_method"],
+    )
+    def test_other_weights_are_corrected_anew(
+        self, run: Prepare, computed: list[str], change: dict[str, Any], expected: list[str]
+    ) -> None:
+        run(space={"weight_method": "corrected"})
+        computed.clear()
+        run(space={"weight_method": "corrected"} | change)
         assert computed == expected
 
     def test_cached_candidates_are_those_that_would_be_fitted(

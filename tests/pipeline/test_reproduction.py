@@ -1,15 +1,19 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import igq
+from igq import Corrected
 from pipeline import reproduction
 from pipeline.errors import DataError
 from pipeline.published import COLUMNS, PUBLISHED
 from pipeline.reports import reproduction_table
 from pipeline.reproduction import Experiment, reproduce
+from search_spaces import WeightMethod
 from tests.pipeline.test_reports import text
 
 
@@ -58,6 +62,24 @@ class TestReproduce:
         experiment = Experiment(("digits",), "digits", folder, (6,), ("fixed 8",), seeds=3)
         (cell,) = reproduce(experiment, quiet)
         assert cell.images == 797 - 3 * reproduction.CALIBRATION_IMAGES
+
+    @pytest.mark.parametrize("method", WeightMethod)
+    def test_weights_are_corrected_for_each_seed_if_wanted(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, method: WeightMethod
+    ) -> None:
+        seen: list[Tensor] = []
+
+        def correct(
+            model: nn.Module, candidates: Any, images: Tensor, *rest: Any, **more: Any
+        ) -> Any:
+            seen.append(images)
+            return Corrected(model, igq.vit.quantize_weights(model, *rest))
+
+        monkeypatch.setattr(igq, "correct", correct)
+        settings = ("digits",), "digits", folder, (6,), ("fixed 8", "upper bound"), 2, 40
+        assert len(list(reproduce(Experiment(*settings, weight_method=method), quiet))) == 2
+        assert len(seen) == (2 if method is WeightMethod.CORRECTED else 0)
+        assert not seen or not torch.equal(*seen)
 
     def test_the_same_experiment_gives_the_same_numbers(self, folder: Path) -> None:
         experiment = Experiment(

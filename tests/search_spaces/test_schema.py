@@ -129,6 +129,10 @@ CHOICE = "`num_groups` must be at least two numbers, strictly increasing"
             {"num_groups": [1, "all"]},
             "`num_groups[1]` must be a valid integer, but got num_groups[1]='all'.",
         ),
+        (
+            {"weight_method": "best"},
+            "`weight_method` must be 'nearest' or 'corrected', but got weight_method='best'.",
+        ),
         ({"trials": 0}, "`trials` must be at least 1, but got trials=0."),
         ({"search_images": -1}, "`search_images` must be at least 1, but got search_images=-1."),
         ({"budget": 8}, f"{BUDGET_KEYS}, but got budget=8."),

@@ -33,6 +33,13 @@ def quantized(model: nn.Module, images: Tensor) -> nn.Module:
     return igq.quantize(model, chosen, weight_bits=8)
 
 
+def observed(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """The ranges of every layer, those of q, k and v among them."""
+    observers = {layer.name: Observer(layer.slices) for layer in igq.layers(model)}
+    with_slots(model, lambda layer: observers[layer.name])(images)
+    return {name: observer.ranges() for name, observer in observers.items()}
+
+
 class TestEveryFamily:
     def test_with_16_bits_for_each_slice_a_copy_predicts_as_its_original(
         self, variant: nn.Module, its_images: Tensor
@@ -42,6 +49,12 @@ class TestEveryFamily:
         assert expected.std() > 0.1
         assert not torch.equal(outputs, expected)
         torch.testing.assert_close(outputs, expected, atol=1e-3, rtol=0)
+
+    def test_its_weights_can_be_corrected(self, variant: nn.Module, its_images: Tensor) -> None:
+        candidates = igq.fit(igq.observe(variant, its_images), (2, 3), bits=4)
+        made = igq.correct(variant, candidates, its_images, 4, steps=1)
+        chosen = candidates.select(igq.uniform(candidates.layers, 2))
+        assert assemble(made.model, chosen, made.weights)(its_images).isfinite().all()
 
     def test_no_image_influences_another(self, variant: nn.Module, its_images: Tensor) -> None:
         model = finely_quantized(variant, bits=4)
@@ -68,7 +81,7 @@ class TestEveryFamily:
     def test_the_number_of_slices_is_what_observing_finds(
         self, variant: nn.Module, its_images: Tensor
     ) -> None:
-        ranges = igq.observe(variant, its_images)
+        ranges = observed(variant, its_images)
         for layer in igq.layers(variant):
             assert ranges[layer.name].shape == (3, layer.num_slices, 2), layer.name
 
@@ -129,7 +142,7 @@ def test_what_timm_s_names_and_arguments_do_not_tell_is_not_saved(
 ) -> None:
     model = make("eva-02")
     images = noise_for(model)
-    model.blocks[1].attn.rotate_half = True  # no module shows it
+    model.blocks[0].attn.rotate_half = True  # no module shows it
     with pytest.raises(ArtifactError, match="the model must be what timm makes from eva02_tiny"):
         igq.save(quantized(model, images), tmp_path / "artifact")
 
@@ -161,8 +174,8 @@ class TestSwin:
         products = tokens * channels * (3 * channels + channels + 4 * channels)  # qkv, proj, fc1
         products += tokens * 4 * channels * channels  # fc2
         attention = 2 * heads * tokens * keys * width
-        head_ranges = 3 * 32 * 2 * heads * tokens * width
-        expected = 2 * (products * weights + attention * operands + head_ranges)
+        ranges = 3 * 32 * 2 * heads * tokens * width + 32 * heads * tokens * keys  # and scaling
+        expected = 2 * (products * weights + attention * operands + ranges)
         table = igq.bops(listed, (1, groups), weight_bits=4, activation_bits=3)
         assert table.of(igq.uniform(listed, 1)) == expected
 
@@ -209,15 +222,14 @@ class TestSwin:
             torch.testing.assert_close(x.amin(axes), expected[:, 0])
             torch.testing.assert_close(x.amax(axes), expected[:, 1])
 
-    def test_heads_are_those_of_an_image_and_not_of_a_window(
+    def test_ranges_are_those_of_an_image_and_not_of_a_window(
         self, make: Make, noise_for: Noise
     ) -> None:
         model = make("swin")
-        observers = {layer.name: Observer(layer.slices) for layer in igq.layers(model)}
-        with_slots(model, lambda layer: observers[layer.name])(noise_for(model))
-        for operand in ("q", "k", "v"):
-            assert observers[f"layers.0.blocks.1.attn.{operand}"].ranges().shape == (3, 3, 2)
-        assert observers["layers.0.blocks.1.attn.softmax"].ranges().shape == (3, 3 * 64, 2)
+        ranges = observed(model, noise_for(model))
+        slices = {"q": 3 * 64, "k": 3 * 64, "softmax": 3 * 64, "v": 3 * 4}
+        for operand, expected in slices.items():
+            assert ranges[f"layers.0.blocks.1.attn.{operand}"].shape == (3, expected, 2)
 
     def test_its_stages_are_timm_s(self, make: Make) -> None:
         assert len(stages(make("swin-that-pads"))) == 1 + 3 + 1
@@ -238,18 +250,18 @@ class TestEva:
     def test_queries_are_quantized_after_their_rotation(self, make: Make, noise_for: Noise) -> None:
         model = make("eva-02")
         images = noise_for(model)
-        turned = igq.observe(model, images)["blocks.0.attn.q"]
+        turned = observed(model, images)["blocks.0.attn.q"]
         model.rope = None
-        straight = igq.observe(model, images)["blocks.0.attn.q"]
+        straight = observed(model, images)["blocks.0.attn.q"]
         assert not torch.allclose(turned, straight, atol=1e-2)
 
     def test_keys_that_heads_share_are_quantized_once(self, make: Make) -> None:
         listed = {layer.name: layer for layer in igq.layers(make("rope-shared-keys"))}
-        heads = {
+        slices = {
             part: listed[f"blocks.1.attn.{part}"].num_slices for part in ("q", "k", "softmax", "v")
         }
         tokens = listed["blocks.1.attn.q_proj"].tokens
-        assert heads == {"q": 3, "k": 1, "softmax": 3 * tokens, "v": 1}
+        assert slices == {"q": 3 * tokens, "k": tokens, "softmax": 3 * tokens, "v": 4}
 
     def test_a_split_projection_is_a_layer_each(self, make: Make) -> None:
         kinds = Counter(

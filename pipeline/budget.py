@@ -76,3 +76,35 @@ def keep(
             if total + step <= budget:
                 place[name], total = place[name] + 1, total + step
     return Allocation.of({name: choices[name][index] for name, index in place.items()})
+
+
+def swap(
+    allocation: Mapping[str, int], bops: BopsTable, budget: int, generator: Generator
+) -> Allocation:
+    """The allocation with one layer a choice up and another a choice down, within the budget.
+
+    Drawn from all such pairs; where there is none, the allocation as it is.
+    """
+    choices = {name: sorted(costs) for name, costs in bops.layers.items()}
+    up, down = {}, {}
+    for name in choices:
+        place = choices[name].index(allocation[name])
+        if place + 1 < len(choices[name]):
+            up[name] = choices[name][place + 1]
+        if place > 0:
+            down[name] = choices[name][place - 1]
+
+    def step(name: str, choice: int) -> int:
+        return bops.layers[name][choice] - bops.layers[name][allocation[name]]
+
+    room = budget - bops.of(allocation)
+    pairs = [
+        (taker, giver)
+        for taker, more in up.items()
+        for giver, less in down.items()
+        if taker != giver and step(taker, more) + step(giver, less) <= room
+    ]
+    if not pairs:
+        return Allocation.of(allocation)
+    taker, giver = pairs[int(generator.integers(len(pairs)))]
+    return Allocation.of({**allocation, taker: up[taker], giver: down[giver]})

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ class Sampler(StrEnum):
     """Optuna's TPE, its answers brought within the budget."""
     RANDOM = "random"
     """Random allocations within the budget."""
+    SWAPS = "swaps"
+    """Swaps of groups between two layers of the best so far, which the paper's ILP is at first."""
     PLAIN = "plain"
     """Optuna's TPE as it is: proposals over the budget are recorded as pruned, not sent."""
 
@@ -39,12 +41,25 @@ class Request:
     trials: int | None = None
     seed: int = 0
     sampler: Sampler = Sampler.TPE
+    rivals: bool = True
+    """Whether random search and a repaired ILP get as much compute as the search, to compare."""
     resume: bool = False
 
     @property
     def num_trials(self) -> int:
         """How many trials the study is to have, the baselines among them."""
         return self.trials or self.space.trials
+
+    def over_seeds(self, seeds: int) -> tuple["Request", ...]:
+        """The same for so many seeds, each in a folder of its own; one seed alone is as it is."""
+        if seeds == 1:
+            return (self,)
+        numbers = range(self.seed, self.seed + seeds)
+        folders = {seed: self.out / f"seed-{seed}" for seed in numbers}
+        return tuple(
+            replace(self, seed=seed, out=out, resume=self.resume and Folder(out).study.exists())
+            for seed, out in folders.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,11 @@ class Folder:
     def result(self) -> Path:
         """The comparison at the end, and the best allocation."""
         return self.path / "result.json"
+
+    @property
+    def validation(self) -> Path:
+        """What every contender reached on every validation image."""
+        return self.path / "validation.json"
 
     @property
     def figures(self) -> Path:

@@ -28,6 +28,7 @@ from igq import (
 )
 from igq import bops as bops_table
 from igq.evaluation import log_probabilities
+from igq.sensitivity import sensitivity_forwards
 from igq.vit import quantize_weights
 from pipeline.budget import largest_uniform, random_allocation, resolve
 from pipeline.cache import load_candidates, load_harm, save_candidates, save_harm
@@ -57,6 +58,8 @@ class Preparation:
     bops: BopsTable
     budget: int
     harm: Mapping[str, Mapping[int, float]]
+    harm_forwards: int
+    """Image-forward-passes that the harm table takes."""
 
 
 def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], BopsTable, int]:
@@ -113,7 +116,10 @@ def prepare(
     )
     harm_from = [fitted.stem, search.fingerprint, space.sensitivity_images]
     harm = _harm(space, model, task, folder.cache / f"harm_{digest(harm_from)}.json", steps)
-    return Preparation(model, task, listed, table, budget, harm)
+    harm_forwards = round(
+        sensitivity_forwards(model, candidates, min(space.sensitivity_images, len(search)))
+    )
+    return Preparation(model, task, listed, table, budget, harm, harm_forwards)
 
 
 def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Origin, Allocation]]:

@@ -9,7 +9,8 @@ proposals recorded as pruned.
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from igq import Allocation, BopsTable
-from pipeline.budget import keep
+from pipeline.budget import keep, swap
 from pipeline.config import Sampler
 from pipeline.errors import StudyError
 from pipeline.study import Origin, Proposal, State, Trial
@@ -197,6 +198,8 @@ def _sampler(kind: Sampler, space: _Space, budget: int, seed: int) -> BaseSample
             return WithinBudget(TPESampler, space, budget, seed)
         case Sampler.RANDOM:
             return WithinBudget(RandomSampler, space, budget, seed)
+        case Sampler.SWAPS:
+            return WithinBudget(partial(Swaps, space, budget), space, budget, seed)
         case Sampler.PLAIN:
             return TPESampler(seed=seed)
 
@@ -208,7 +211,9 @@ class WithinBudget(BaseSampler):
     resumed study goes on as the uninterrupted one would.
     """
 
-    def __init__(self, inner: type[Any], space: _Space, budget: int, seed: int) -> None:
+    def __init__(
+        self, inner: Callable[..., BaseSampler], space: _Space, budget: int, seed: int
+    ) -> None:
         self._inner, self._space, self._budget, self._seed = inner, space, budget, seed
 
     def infer_relative_search_space(
@@ -239,6 +244,39 @@ class WithinBudget(BaseSampler):
                 {**kept, name: int(generator.choice(self._space.choices[name]))}
             )
         return encoded
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Never needed: every layer is proposed together."""
+        raise NotImplementedError(param_name)
+
+
+class Swaps(BaseSampler):
+    """Swaps between two layers of the best allocation so far: a swap is kept when the KL falls."""
+
+    def __init__(self, space: _Space, budget: int, seed: int) -> None:
+        self._space, self._budget, self._seed = space, budget, seed
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return dict(self._space.distributions)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A neighbour of the best complete trial; nothing where there is none yet."""
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            return {}
+        allocation = self._space.decode(min(complete, key=lambda t: t.value or 0.0).params)
+        generator = np.random.default_rng(self._seed)
+        return self._space.encode(swap(allocation, self._space.bops, self._budget, generator))
 
     def sample_independent(
         self,

@@ -86,32 +86,14 @@ def best(trials: Iterable[Trial], budget: int) -> Trial | None:
     return min(qualified, key=lambda t: (t.kl, t.proposal.bops, t.number), default=None)
 
 
+def forwards(trials: Iterable[Trial]) -> int:
+    """Image-forward-passes that trials took: the search images that each of them saw."""
+    return sum(len(trial.kls) for trial in trials)
+
+
 def best_of(trials: Iterable[Trial], origin: Origin, budget: int) -> Trial | None:
     """The best trial that `origin` proposed."""
     return best((t for t in trials if t.proposal.origin is origin), budget)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """An allocation measured on images that the search did not see."""
-
-    name: str
-    """best, uniform, ilp or random."""
-    number: int
-    """The trial it is of."""
-    bops: int
-    overhead: float
-    """The share of BOPs that grouping adds."""
-    kl: float
-    kl_error: float
-    """Standard error of `kl` over images."""
-    difference: float
-    """Mean over images of this KL less uniform's."""
-    difference_error: float
-    """Standard error of `difference` over images."""
-    top1: float | None
-    search_kl: float
-    """KL on the search images, which the choice was made on."""
 
 
 @runtime_checkable

@@ -119,6 +119,9 @@ class UniformBudget(_Frozen):
 
     uniform: Groups
 
+    def __str__(self) -> str:
+        return f"uniform {self.uniform}"
+
 
 class BopsBudget(_Frozen):
     """Bit operations, for one image."""
@@ -132,6 +135,9 @@ class BopsBudget(_Frozen):
             raise ValueError("must be positive and finite")
         return bops
 
+    def __str__(self) -> str:
+        return f"{self.bops:.4g} BOPs"
+
 
 class OverheadBudget(_Frozen):
     """The bit operations that grouping may add, as a share of those of one group everywhere."""
@@ -144,6 +150,9 @@ class OverheadBudget(_Frozen):
         if not 0 < overhead <= 1:
             raise ValueError("must be a share, more than 0 and at most 1, such as 3 % or 0.03")
         return overhead
+
+    def __str__(self) -> str:
+        return f"overhead {self.overhead:.2%}"
 
 
 _BUDGET_KEYS = ("uniform", "bops", "overhead")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igq import BopsTable, InfeasibleBudgetError, Layer, bops, uniform
-from pipeline.budget import keep, largest_uniform, random_allocation, resolve
+from pipeline.budget import keep, largest_uniform, random_allocation, resolve, swap
 from search_spaces import BopsBudget, Budget, OverheadBudget, UniformBudget
 
 BITS = 4, 4
@@ -176,3 +176,23 @@ class TestRandomAllocation:
         drawn = [random_allocation(table, budget, generator) for _ in range(200)]
         for name in table.layers:
             assert {allocation[name] for allocation in drawn} == set(CHOICES)
+
+
+class TestSwap:
+    @FEW
+    @given(problems())
+    def test_one_layer_takes_what_another_gives_within_the_budget(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, budget, seed = problem
+        generator = np.random.default_rng(seed)
+        before = keep(start, table, budget, generator)
+        after = swap(before, table, budget, generator)
+        assert table.of(after) <= budget
+        moved = [CHOICES.index(after[n]) - CHOICES.index(before[n]) for n in before]
+        assert sorted(step for step in moved if step) in ([], [-1, 1])
+
+    def test_where_no_swap_fits_nothing_changes(self) -> None:
+        table = BopsTable({"a": {1: 0, 2: 9}, "b": {1: 0, 2: 1}}, fixed=0, base={})
+        cheap = {"a": 1, "b": 2}
+        assert dict(swap(cheap, table, 1, np.random.default_rng(0))) == cheap

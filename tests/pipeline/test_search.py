@@ -122,14 +122,31 @@ class TestResult:
 
     def test_the_best_is_compared_with_each_kind_of_baseline(self, result: Result) -> None:
         rows = {row.name: row for row in result.comparisons}
-        assert list(rows) == ["best", "uniform", "ilp", "random"]
+        assert list(rows) == ["best", "uniform", "ilp", "random", "repaired"]
         assert rows["best"].number == result.best.number
         assert rows["uniform"].number == 0
-        assert rows["uniform"].difference == 0
-        for row in result.comparisons:
-            assert row.search_kl == result.trials[row.number].kl
-            assert row.difference == pytest.approx(row.kl - rows["uniform"].kl)
+        assert rows["best"].difference is None
+        for name in ("uniform", "ilp", "random", "repaired"):
+            row = rows[name]
+            assert row.difference is not None
+            assert row.difference.mean == pytest.approx(rows["best"].kl.mean - row.kl.mean)
             assert row.top1 is not None
+        for name in ("best", "uniform", "ilp"):
+            assert rows[name].search_kl == result.trials[rows[name].number or 0].kl
+
+    def test_rivals_had_the_compute_of_the_search(self, result: Result) -> None:
+        spent = {row.name: row.forwards for row in result.comparisons}
+        seen = sum(len(t.kls) for t in result.trials if t.proposal.origin is not Origin.RANDOM)
+        assert spent["uniform"] == 0
+        assert spent["best"] == spent["ilp"] + seen
+        for rival in ("random", "repaired"):  # the last trial may go over by less than a trial
+            assert 0 <= spent[rival] - spent["best"] < 8
+
+    def test_the_repaired_ilp_is_no_worse_than_the_ilp_on_search_images(
+        self, result: Result
+    ) -> None:
+        rows = {row.name: row for row in result.comparisons}
+        assert rows["repaired"].search_kl <= rows["ilp"].search_kl
 
     def test_the_comparison_is_on_images_that_the_search_did_not_see(self, result: Result) -> None:
         assert result.validation_images == 6
@@ -142,10 +159,12 @@ class TestResult:
             "cache/candidates",
             "cache/harm",
             "figures/allocation.png",
+            "figures/comparison.png",
             "figures/trials.png",
             "journal.log",
             "result.json",
             "study.json",
+            "validation.json",
         }
 
     def test_the_tracker_has_every_trial_and_the_result(
@@ -159,6 +178,16 @@ class TestResult:
         assert tags["igq.best_trial"] == str(result.best.number)
         assert tables["result.json"] == json.loads(result.folder.result.read_text())
         assert all(path.exists() for path in files)
+
+
+class TestWithoutRivals:
+    def test_the_study_s_own_random_trials_stand_for_random(
+        self, make_request: Make, run: Run
+    ) -> None:
+        result = run(make_request(rivals=False))
+        rows = {row.name: row for row in result.comparisons}
+        assert list(rows) == ["best", "uniform", "ilp", "random"]
+        assert rows["random"].forwards == 3 * 8
 
 
 class TestSeeds:
@@ -247,7 +276,7 @@ class TestInterruption:
         def interrupted(*arguments: Any, **more: Any) -> Any:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("pipeline.searching.compare", interrupted)
+        monkeypatch.setattr("pipeline.concluding.measure", interrupted)
         tracker = InMemoryTracker()
         with pytest.raises(KeyboardInterrupt):
             run(make_request(), tracker=tracker)

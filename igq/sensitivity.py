@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from igq.candidates import Candidates
 from igq.errors import InvalidArgumentError
 from igq.evaluation import BATCH_SIZE, divergences
+from igq.settings import Choice
 from igq.vit import assemble, set_quantizers, stage_of, stages
 
 
@@ -19,7 +20,7 @@ def sensitivity(
     images: Float[Tensor, "images channels height width"],
     batch_size: int = BATCH_SIZE,
     progress: Callable[[float], None] = lambda share: None,
-) -> dict[str, dict[int, float]]:
+) -> dict[str, dict[Choice, float]]:
     """KL in nats when a layer has g groups and all else is in full precision (Eq. 9).
 
     What comes before the layer is computed once for each batch of images: a layer of block k
@@ -42,7 +43,9 @@ def sensitivity(
     if len(images) == 0:
         raise InvalidArgumentError("sensitivity needs at least 1 image, but got 0.")
     grouped = [layer for layer in candidates.layers if layer.grouped]
-    table = {layer.name: dict.fromkeys(candidates.num_groups, 0.0) for layer in grouped}
+    table: dict[str, dict[Choice, float]] = {
+        layer.name: dict.fromkeys(candidates.num_groups, 0.0) for layer in grouped
+    }
     steps = len(grouped) * len(candidates.num_groups) * -(-len(images) // batch_size)
     done = 0
     plain = stages(assemble(model, {}, {}))

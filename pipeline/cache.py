@@ -1,17 +1,16 @@
 """What was computed once, on disk: fitted candidates and harm tables."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from igq import Candidates, Layer
+from igq.allocation import Harm
 from igq.candidates import bounds, with_bounds
+from igq.settings import Choice
 from pipeline.errors import StudyError
 from pipeline.files import appearing, read_json, write_json
-
-Harm = Mapping[str, Mapping[int, float]]
 
 
 def save_candidates(path: Path, candidates: Candidates) -> None:
@@ -43,7 +42,7 @@ def save_harm(path: Path, harm: Harm) -> None:
     write_json(path, harm)
 
 
-def load_harm(path: Path) -> dict[str, dict[int, float]]:
+def load_harm(path: Path) -> dict[str, dict[Choice, float]]:
     """Read a harm table back.
 
     Raises:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from igq import IgqError
 from pipeline.config import Folder, Request, Sampler
-from search_spaces import SearchSpaceError, load, names
+from search_spaces import SearchSpaceError, load, names, parse_budget
 
 if TYPE_CHECKING:
     from pipeline.concluding import Result
@@ -46,21 +45,9 @@ def main() -> None:
 @app.command(epilog="Example: `igq spaces`")
 def spaces() -> None:
     """List the bundled search spaces."""
-    table = Table()
-    for heading in ("space", "model", "W", "A", "groups", "budget", "trials"):
-        table.add_column(heading)
-    for name in names():
-        space = load(name)
-        table.add_row(
-            name,
-            space.model.name,
-            str(space.weight_bits),
-            str(space.activation_bits),
-            " ".join(map(str, space.num_groups)),
-            str(space.budget),
-            str(space.trials),
-        )
-    console.print(table)
+    from pipeline.reports import spaces_table
+
+    console.print(spaces_table([load(name) for name in names()]))
     console.print("Next: igq search SPACE --images DIR, or the path of a YAML file of your own.")
 
 
@@ -114,6 +101,9 @@ def search(
     seeds: Annotated[
         int, typer.Option(min=1, help="Studies to run, with seeds from --seed on; compared.")
     ] = 1,
+    front: Annotated[
+        bool, typer.Option("--front", help="KL for a range of budgets around the space's.")
+    ] = False,
     rivals: Annotated[
         bool,
         typer.Option(help="Give random search and a repaired ILP as much compute, to compare."),
@@ -138,6 +128,7 @@ def search(
         seed=seed,
         sampler=sampler,
         rivals=rivals,
+        front=front,
         resume=resume,
     )
     # Ray and MLflow take seconds to load: only what needs them pays.
@@ -152,7 +143,7 @@ def search(
         for one in requests:
             with Screen(console) as screen:
                 result = run(one, RayCluster(cluster, workers), tracker, screen)
-            _show(result, tracker.location)
+            _show(result, one.front, tracker.location)
     except KeyboardInterrupt:
         again = [word for word in sys.argv[1:] if word != "--resume"]
         console.print(f"\nInterrupted. To go on: igq {shlex.join(again)} --resume", soft_wrap=True)
@@ -184,18 +175,25 @@ def compare(
         console.print(f"Figure: {draw_comparison(plot, tables[0].rows, tables[0].over)}")
 
 
-@app.command(epilog="Example: `igq export studies/vit_tiny_w4a4 --out artifacts/vit_tiny_w4a4`")
+@app.command(
+    epilog="Example: `igq export studies/vit_tiny_w4a4 --out artifacts/vit_tiny_w4a4`, or of a"
+    " search with --front: `igq export studies/front --budget uniform:6 --out artifacts/six`"
+)
 def export(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
     weights: Annotated[
         Path | None, typer.Option(help="The same weights, where the file was moved.")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="uniform:6, bops:2.1e10 or overhead:3%. [default: the space's]"),
+    ] = None,
 ) -> None:
     """Write the best allocation of a study as a quantized model."""
     from pipeline.exporting import export as run
 
-    exported = run(study, out, weights)
+    exported = run(study, out, weights, None if budget is None else parse_budget(budget))
     proposal = exported.trial.proposal
     console.print(
         f"Wrote trial {exported.trial.number} of {study} ({proposal.bops:.4g} BOPs, KL "
@@ -284,14 +282,17 @@ def ui(
     sys.exit(serve(sqlite_uri(study), host, port))
 
 
-def _show(result: "Result", location: str) -> None:
-    from pipeline.reports import allocation_picture, comparison_table
+def _show(result: "Result", front: bool, location: str) -> None:
+    from pipeline.reports import allocation_picture, comparison_table, front_lines
 
     allocation = result.best.proposal.allocation
     title = f"On {result.validation_images} images that the search did not see"
     console.print(comparison_table(result.comparisons, title, "images", result.reference_top1))
     console.print(allocation_picture(result.layers, allocation))
     folder = result.folder.path
+    if front:
+        for line in front_lines(result.front):
+            console.print(line, soft_wrap=True, highlight=False)
     console.print(f"Trials: {location}", soft_wrap=True)
     console.print(f"Figures: {result.folder.figures}", soft_wrap=True)
     console.print(f"Next: igq export {folder} --out artifacts/{folder.name}", soft_wrap=True)

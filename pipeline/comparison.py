@@ -118,7 +118,7 @@ def measure(
     reference = log_probabilities(model, images.values, progress=count)
     scores = {
         allocation: evaluate(
-            assemble(model, task.candidates.select(allocation), task.weights),
+            assemble(model, task.candidates.select(allocation), task.weights_of(allocation)),
             images.values,
             reference,
             images.labels,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from igq import Layer
+from igq.settings import plain
 from pipeline.comparison import BEST, Comparison, Contender, compared, measure, save_validation
 from pipeline.config import Folder
 from pipeline.data import Images
@@ -13,7 +14,7 @@ from pipeline.files import write_json
 from pipeline.preparation import Preparation
 from pipeline.rivals import RANDOM, search_forwards
 from pipeline.screen import Screen
-from pipeline.study import Origin, Trial, best, best_of, forwards
+from pipeline.study import Origin, Trial, best, best_of, forwards, front
 from pipeline.tracking import Tracker
 
 
@@ -29,6 +30,8 @@ class Result:
     reference_top1: float | None
     """Top-1 of the full-precision model on the validation images."""
     layers: tuple[Layer, ...]
+    front: tuple[Trial, ...]
+    """Trials that no cheaper one equals, cheapest first."""
 
 
 def found_best(trials: Sequence[Trial], budget: int) -> Trial:
@@ -72,6 +75,7 @@ def conclude(
         len(images),
         validation.reference_top1,
         preparation.layers,
+        front(trials),
     )
     _report(result, preparation, images, tracker)
     return result
@@ -96,13 +100,13 @@ def _contenders(
 
 def _report(result: Result, preparation: Preparation, images: Images, tracker: Tracker) -> None:
     """Write the result beside the study, and close the tracker's run with it."""
-    allocation = dict(result.best.proposal.allocation)
+    allocation = result.best.proposal.allocation
     content = {
         "best": {
             "trial": result.best.number,
             "bops": result.best.proposal.bops,
             "search_kl": result.best.kl,
-            "allocation": allocation,
+            "allocation": plain(allocation),
         },
         "budget": preparation.budget,
         "validation": {
@@ -111,6 +115,10 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
             "fingerprint": images.fingerprint,
             "reference_top1": result.reference_top1,
         },
+        "front": [
+            {"trial": trial.number, "bops": trial.proposal.bops, "search_kl": trial.kl}
+            for trial in result.front
+        ],
         "comparisons": [row.json() for row in result.comparisons],
     }
     write_json(result.folder.result, content)
@@ -137,6 +145,6 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
     tracker.finish(
         metrics=metrics,
         tags={"igq.best_trial": str(result.best.number)},
-        tables={"allocation.json": allocation, "result.json": content},
+        tables={"allocation.json": plain(allocation), "result.json": content},
         files=figures,
     )

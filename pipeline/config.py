@@ -43,6 +43,8 @@ class Request:
     sampler: Sampler = Sampler.TPE
     rivals: bool = True
     """Whether random search and a repaired ILP get as much compute as the search, to compare."""
+    front: bool = False
+    """Whether KL is wanted for a range of budgets around the space's, not for that one alone."""
     resume: bool = False
 
     @property
@@ -106,6 +108,8 @@ class Folder:
 
 _NOT_DECISIVE = {"weights", "images", "trials", "description"}
 """What of a space does not decide a study's numbers: hashes stand for weights and images."""
+_CAME_LATER = ("tied",)
+"""What older studies do not say of their space: left out where it says nothing."""
 _WHEREABOUTS = ("weights", "sources")
 
 
@@ -124,10 +128,14 @@ class Definition:
     """Purpose -> where its images came from."""
     seed: int
     sampler: Sampler
+    front: bool = False
 
     def json(self) -> dict[str, Any]:
         """The definition as plain data."""
         space = self.space.model_dump(mode="json", exclude=_NOT_DECISIVE)
+        for later in _CAME_LATER:
+            if space[later] is None:
+                del space[later]
         return {
             "space": space,
             "weights": self.weights,
@@ -136,6 +144,7 @@ class Definition:
             "sources": dict(self.sources),
             "seed": self.seed,
             "sampler": self.sampler.value,
+            **({"front": True} if self.front else {}),
         }
 
     @property
@@ -200,11 +209,11 @@ def check_same(folder: Folder, definition: Definition) -> None:
     written, now = _flat(read_json(folder.study)), _flat(definition.json())
     if written.get("key") == definition.key:
         return
-    decisive = [k for k in now if k.partition(".")[0] not in _WHEREABOUTS]
-    what = next((k for k in decisive if written.get(k) != now[k]), "key")
+    decisive = [k for k in {**now, **written} if k.partition(".")[0] not in _WHEREABOUTS]
+    what = next((k for k in decisive if k != "key" and written.get(k) != now.get(k)), "key")
     raise StudyError(
         f"`resume` needs the study that was started in {folder.path}, but its {what} differs: "
-        f"{written.get(what)!r} then, {now.get(what, definition.key)!r} now."
+        f"{written.get(what)!r} then, {now.get(what)!r} now."
     )
 
 

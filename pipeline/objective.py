@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
 
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from igq import Candidates
 from igq.affine import QuantizedTensor
 from igq.evaluation import divergences
-from igq.vit import assemble, set_quantizers
+from igq.mixed import WeightsByBits, select_weights
+from igq.settings import Choice
+from igq.vit import assemble, set_quantizers, set_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,14 @@ class Task:
     """The full-precision model's log probabilities of them."""
     chunk_size: int
     """Images between two reports."""
+    weights_by_bits: WeightsByBits = field(default_factory=dict)
+    """Where bits are searched: the weights with each number of bits."""
+
+    def weights_of(self, allocation: Mapping[str, Choice]) -> Mapping[str, QuantizedTensor]:
+        """The quantized weights under an allocation."""
+        if not self.weights_by_bits:
+            return self.weights
+        return select_weights(self.weights_by_bits, allocation, self.candidates.layers)
 
     @property
     def num_chunks(self) -> int:
@@ -46,7 +56,7 @@ class Objective:
         self._model = assemble(model, {}, task.weights)
 
     @torch.inference_mode()
-    def evaluate(self, allocation: Mapping[str, int]) -> Iterator[list[float]]:
+    def evaluate(self, allocation: Mapping[str, Choice]) -> Iterator[list[float]]:
         """Yield the KLs of each chunk of search images in turn, in nats.
 
         Raises:
@@ -55,6 +65,7 @@ class Objective:
         """
         task = self._task
         set_quantizers(self._model, task.candidates.select(allocation))
+        set_weights(self._model, task.weights_of(allocation))
         chunks = zip(
             task.images.split(task.chunk_size), task.reference.split(task.chunk_size), strict=True
         )
@@ -89,7 +100,7 @@ class Evaluator:
         """Made once, by the first trial: should that fail, it is the trial that says why."""
         return Objective(self.task, self.device)
 
-    def reports(self, allocation: Mapping[str, int]) -> Iterator[Report]:
+    def reports(self, allocation: Mapping[str, Choice]) -> Iterator[Report]:
         """Evaluate an allocation, chunk by chunk."""
         chunk, start = 0, perf_counter()
         try:

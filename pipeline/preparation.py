@@ -6,7 +6,7 @@ among that, so that another budget starts from the same table.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +27,25 @@ from igq import (
     sensitivity,
 )
 from igq import bops as bops_table
+from igq.allocation import Harm
+from igq.cost import tie
 from igq.evaluation import log_probabilities
+from igq.layers import Tie, tied
+from igq.mixed import (
+    Options,
+    measure_parts,
+    mixed_bops,
+    mixed_harm,
+    parts_forwards,
+    uniform_allocations,
+)
 from igq.sensitivity import sensitivity_forwards
 from igq.vit import quantize_weights
-from pipeline.budget import largest_uniform, random_allocation, resolve
+from pipeline.budget import Budgets, largest_uniform, random_allocation, resolve
 from pipeline.cache import load_candidates, load_harm, save_candidates, save_harm
 from pipeline.config import Folder, digest
 from pipeline.data import Images
+from pipeline.files import read_json, write_json
 from pipeline.objective import Task
 from pipeline.study import Origin
 from search_spaces import SearchSpace
@@ -57,7 +69,7 @@ class Preparation:
     layers: tuple[Layer, ...]
     bops: BopsTable
     budget: int
-    harm: Mapping[str, Mapping[int, float]]
+    harm: Harm
     harm_forwards: int
     """Image-forward-passes that the harm table takes."""
 
@@ -69,10 +81,23 @@ def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], Bops
         InfeasibleBudgetError: even the cheapest allocation costs more.
         UnsupportedModelError: the model's layers cannot be listed.
     """
-    listed = layers(model)
-    bits = (space.weight_bits, space.activation_bits)
-    table = bops_table(listed, space.num_groups, *bits)
-    return listed, table, resolve(space.budget, listed, table, *bits)
+    listed, ties = layers(model), Tie(space.tied) if space.tied else None
+    if (options := options_of(space)) is not None:
+        table = mixed_bops(listed, options, space.base_bits, ties)
+    else:
+        table = bops_table(listed, space.num_groups, *space.base_bits).tied(tied(listed, ties))
+    return listed, table, resolve(space.budget, listed, table, *space.base_bits)
+
+
+def options_of(space: SearchSpace) -> Options | None:
+    """What the settings of a space are made of; None where groups alone are searched."""
+
+    def listed(bits: int | tuple[int, ...]) -> tuple[int, ...]:
+        return bits if isinstance(bits, tuple) else (bits,)
+
+    if not space.mixed:
+        return None
+    return Options(listed(space.weight_bits), listed(space.activation_bits), space.num_groups)
 
 
 def load_model(space: SearchSpace, weights: Path | None = None) -> nn.Module:
@@ -106,20 +131,24 @@ def prepare(
     fitted = candidates_file(folder, space, model_key, calibration.fingerprint)
     candidates = _candidates(space, model, calibration, fitted, steps)
     travelling = copy.deepcopy(model).cpu()  # to workers, which may have another device or none
+    options = options_of(space)
+    weights = {
+        bits: quantize_weights(travelling, bits)
+        for bits in (options.weight_bits if options else space.base_bits[:1])
+    }
     task = Task(
         model=travelling,
-        weights=quantize_weights(travelling, space.weight_bits),
+        weights=next(iter(weights.values())),
+        weights_by_bits=weights if options else {},
         candidates=candidates,
         images=search.values,
         reference=log_probabilities(model, search.values),
         chunk_size=max(1, -(-len(search) // CHUNKS)),
     )
     harm_from = [fitted.stem, search.fingerprint, space.sensitivity_images]
-    harm = _harm(space, model, task, folder.cache / f"harm_{digest(harm_from)}.json", steps)
-    harm_forwards = round(
-        sensitivity_forwards(model, candidates, min(space.sensitivity_images, len(search)))
-    )
-    return Preparation(model, task, listed, table, budget, harm, harm_forwards)
+    path = folder.cache / f"harm_{digest(harm_from)}.json"
+    harm, forwards = _harm(space, model, task, table, path, steps)
+    return Preparation(model, task, listed, table, budget, harm, forwards)
 
 
 def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Origin, Allocation]]:
@@ -127,13 +156,26 @@ def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Or
     table, budget = preparation.bops, preparation.budget
     generator = np.random.default_rng([seed, len(preparation.layers)])
     return [
-        (Origin.UNIFORM, largest_uniform(preparation.layers, table, budget)),
+        (Origin.UNIFORM, largest_uniform(table, budget)),
         (Origin.ILP, allocate(preparation.harm, table, budget)),
         *(
             (Origin.RANDOM, random_allocation(table, budget, generator))
             for _ in range(min(RANDOM_TRIALS, trials // 4))
         ),
     ]
+
+
+def front_baselines(
+    preparation: Preparation, budgets: Budgets, trials: int
+) -> list[tuple[Origin, Allocation]]:
+    """Where a front starts from: every uniform allocation in the range, and the ILP at its cost."""
+    table = preparation.bops
+    within = [a for a in uniform_allocations(table) if table.of(a) <= budgets.high][
+        -max(1, trials // 4) :
+    ]
+    solved = [allocate(preparation.harm, table, table.of(allocation)) for allocation in within]
+    pairs = zip(within, solved, strict=True)
+    return [first for a, b in pairs for first in ((Origin.UNIFORM, a), (Origin.ILP, b))]
 
 
 def candidates_file(folder: Folder, space: SearchSpace, model_key: str, calibration: str) -> Path:
@@ -148,15 +190,24 @@ def _candidates(
     if not path.exists():
         ranges = observe(model, calibration.values)
         progress = steps("fitting every layer for every number of groups")
-        save_candidates(path, fit(ranges, space.num_groups, space.activation_bits, progress))
-    return load_candidates(path, layers(model), space.num_groups, space.activation_bits)
+        save_candidates(path, fit(ranges, space.num_groups, space.base_bits[1], progress))
+    return load_candidates(path, layers(model), space.num_groups, space.base_bits[1])
 
 
 def _harm(
-    space: SearchSpace, model: nn.Module, task: Task, path: Path, steps: Steps
-) -> dict[str, dict[int, float]]:
+    space: SearchSpace, model: nn.Module, task: Task, table: BopsTable, path: Path, steps: Steps
+) -> tuple[Harm, int]:
+    """The harm of each choice of the table, and the image-forward-passes that it takes."""
+    images, candidates = task.images[: space.sensitivity_images], task.candidates
+    options, weights = options_of(space), task.weights_by_bits
     if not path.exists():
-        images = task.images[: space.sensitivity_images]
         progress = steps("measuring how much each layer matters")
-        save_harm(path, sensitivity(model, task.candidates, images, progress=progress))
-    return load_harm(path)
+        if options is not None:
+            write_json(path, measure_parts(model, candidates, weights, options, images, progress))
+        else:
+            save_harm(path, sensitivity(model, candidates, images, progress=progress))
+    if options is not None:
+        passes = parts_forwards(model, candidates.layers, options, len(images))
+        return mixed_harm(table, read_json(path), options), round(passes)
+    passes = sensitivity_forwards(model, candidates, len(images))
+    return tie(load_harm(path), table.members), round(passes)

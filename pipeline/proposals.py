@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
-from optuna.pruners import WilcoxonPruner
+from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from igq import Allocation, BopsTable
-from pipeline.budget import keep, swap
+from igq.settings import Choice
+from pipeline.budget import Budgets, keep, swap
 from pipeline.config import Sampler
 from pipeline.errors import StudyError
 from pipeline.study import Origin, Proposal, State, Trial
@@ -43,14 +44,15 @@ class Proposals:
         journal: Path,
         name: str,
         bops: BopsTable,
-        budget: int,
+        budget: int | Budgets,
         baselines: Sequence[tuple[Origin, Allocation]],
         sampler: Sampler = Sampler.TPE,
         seed: int = 0,
     ) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self._bops, self._budget = bops, budget
+        budgets = Budgets(budget, budget) if isinstance(budget, int) else budget
+        self._bops, self._budget = bops, budgets.high
         self._space = _Space(bops)
         # Only one driver has the study open: a lock that is still there is a dead one's.
         Path(f"{journal}.lock").unlink(missing_ok=True)
@@ -58,8 +60,8 @@ class Proposals:
         self._study = optuna.create_study(
             study_name=name,
             storage=JournalStorage(JournalFileBackend(str(journal))),
-            sampler=_sampler(sampler, self._space, budget, seed),
-            pruner=WilcoxonPruner(p_threshold=P_THRESHOLD),
+            sampler=_sampler(sampler, self._space, budgets, seed),
+            pruner=_pruner(budgets),
             load_if_exists=True,
         )
         self._running: dict[int, optuna.trial.Trial] = {}
@@ -78,7 +80,7 @@ class Proposals:
         cost = self._bops.of(allocation)
         trial.set_constraint("bops", float(cost - self._budget))
         self._running[trial.number] = trial
-        return Proposal(trial.number, origin, allocation, cost)
+        return Proposal(trial.number, origin, self._space.of_layers(allocation), cost)
 
     def should_stop(self, number: int, chunk: int, kl: float) -> bool:
         """Take the mean KL of a chunk of images; whether Optuna's pruner would go no further."""
@@ -158,7 +160,12 @@ def _trial(trial: FrozenTrial, space: "_Space") -> Trial:
     noted = trial.user_attrs
     allocation = space.decode(trial.params)
     return Trial(
-        Proposal(trial.number, Origin(noted["origin"]), allocation, space.bops.of(allocation)),
+        Proposal(
+            trial.number,
+            Origin(noted["origin"]),
+            space.of_layers(allocation),
+            space.bops.of(allocation),
+        ),
         State(noted["state"]),
         tuple(noted["kls"]),
         noted["seconds"],
@@ -180,26 +187,37 @@ class _Space:
 
     def __init__(self, bops: BopsTable) -> None:
         self.bops = bops
-        self.choices = {name: sorted(costs) for name, costs in bops.layers.items()}
+        self.choices = {name: bops.choices(name) for name in bops.layers}
         self.distributions: Mapping[str, BaseDistribution] = {
             name: IntDistribution(0, len(choices) - 1) for name, choices in self.choices.items()
         }
 
-    def encode(self, allocation: Mapping[str, int]) -> dict[str, int]:
-        return {name: self.choices[name].index(groups) for name, groups in allocation.items()}
+    def encode(self, allocation: Mapping[str, Choice]) -> dict[str, int]:
+        return {name: self.choices[name].index(choice) for name, choice in allocation.items()}
+
+    def width(self, name: str) -> int:
+        return len(self.choices[name])
+
+    def of_layers(self, allocation: Allocation) -> Allocation:
+        return Allocation.of(self.bops.expand(allocation))
 
     def decode(self, params: Mapping[str, Any]) -> Allocation:
         return Allocation.of({name: self.choices[name][params[name]] for name in self.choices})
 
 
-def _sampler(kind: Sampler, space: _Space, budget: int, seed: int) -> BaseSampler:
+def _pruner(budgets: Budgets) -> BasePruner:
+    """None for a range of budgets: a cheap allocation is worse than the best and still wanted."""
+    return WilcoxonPruner(p_threshold=P_THRESHOLD) if budgets.low == budgets.high else NopPruner()
+
+
+def _sampler(kind: Sampler, space: _Space, budgets: Budgets, seed: int) -> BaseSampler:
     match kind:
         case Sampler.TPE:
-            return WithinBudget(TPESampler, space, budget, seed)
+            return WithinBudget(TPESampler, space, budgets, seed)
         case Sampler.RANDOM:
-            return WithinBudget(RandomSampler, space, budget, seed)
+            return WithinBudget(RandomSampler, space, budgets, seed)
         case Sampler.SWAPS:
-            return WithinBudget(partial(Swaps, space, budget), space, budget, seed)
+            return WithinBudget(partial(Swaps, space, budgets), space, budgets, seed)
         case Sampler.PLAIN:
             return TPESampler(seed=seed)
 
@@ -212,9 +230,9 @@ class WithinBudget(BaseSampler):
     """
 
     def __init__(
-        self, inner: Callable[..., BaseSampler], space: _Space, budget: int, seed: int
+        self, inner: Callable[..., BaseSampler], space: _Space, budgets: Budgets, seed: int
     ) -> None:
-        self._inner, self._space, self._budget, self._seed = inner, space, budget, seed
+        self._inner, self._space, self._budgets, self._seed = inner, space, budgets, seed
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -234,15 +252,15 @@ class WithinBudget(BaseSampler):
             tuple(t.params.get(name) for name in self._space.choices)
             for t in study.get_trials(deepcopy=False)
         }
+        budget = self._budgets.of(trial.number)
         for _ in range(REDRAWS):
-            kept = keep(allocation, self._space.bops, self._budget, generator)
+            kept = keep(allocation, self._space.bops, budget, generator)
             encoded = self._space.encode(kept)
             if tuple(encoded[name] for name in self._space.choices) not in tried:
                 break
             name = str(generator.choice(list(self._space.choices)))
-            allocation = Allocation.of(
-                {**kept, name: int(generator.choice(self._space.choices[name]))}
-            )
+            other = self._space.choices[name][int(generator.integers(self._space.width(name)))]
+            allocation = Allocation.of({**kept, name: other})
         return encoded
 
     def sample_independent(
@@ -259,8 +277,8 @@ class WithinBudget(BaseSampler):
 class Swaps(BaseSampler):
     """Swaps between two layers of the best allocation so far: a swap is kept when the KL falls."""
 
-    def __init__(self, space: _Space, budget: int, seed: int) -> None:
-        self._space, self._budget, self._seed = space, budget, seed
+    def __init__(self, space: _Space, budgets: Budgets, seed: int) -> None:
+        self._space, self._budgets, self._seed = space, budgets, seed
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -270,13 +288,17 @@ class Swaps(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A neighbour of the best complete trial; nothing where there is none yet."""
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not complete:
+        """A neighbour of the best complete trial within the budget; nothing where there is none."""
+        budget, bops = self._budgets.of(trial.number), self._space.bops
+        complete = [
+            (t.value or 0.0, t.number, self._space.decode(t.params))
+            for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        ]
+        within = [known for known in complete if bops.of(known[-1]) <= budget]
+        if not within:
             return {}
-        allocation = self._space.decode(min(complete, key=lambda t: t.value or 0.0).params)
         generator = np.random.default_rng(self._seed)
-        return self._space.encode(swap(allocation, self._space.bops, self._budget, generator))
+        return self._space.encode(swap(min(within)[-1], bops, budget, generator))
 
     def sample_independent(
         self,

@@ -1,6 +1,5 @@
 """What a person reads of a study in the end: tables, and the allocation as a picture."""
 
-import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Protocol, runtime_checkable
@@ -10,11 +9,34 @@ from rich.table import Table
 from rich.text import Text
 
 from igq import Layer, Score
+from igq.layers import block_and_place
+from igq.settings import Choice, Setting
 from pipeline.comparison import Comparison
 from pipeline.intervals import Interval
+from pipeline.study import Trial, knee
+from search_spaces import SearchSpace
 
-BLOCK = re.compile(r"(?:blocks\.)?(.*\d)\.(\D+\d*)")
-"""A layer's name as its block (all up to the last index) and its place in it."""
+
+def spaces_table(spaces: Sequence[SearchSpace]) -> Table:
+    """Search spaces, one in a row."""
+    table = Table()
+    for heading in ("space", "model", "W", "A", "groups", "budget", "trials"):
+        table.add_column(heading)
+    for space in spaces:
+        table.add_row(
+            space.name,
+            space.model.name,
+            _numbers(space.weight_bits),
+            _numbers(space.activation_bits),
+            _numbers(space.num_groups),
+            str(space.budget),
+            str(space.trials),
+        )
+    return table
+
+
+def _numbers(value: int | tuple[int, ...]) -> str:
+    return str(value) if isinstance(value, int) else " ".join(map(str, value))
 
 
 def comparison_table(
@@ -69,11 +91,26 @@ def _points(known: Interval) -> str:
     return f"{100 * known.mean:+.2f}" + (f" ± {reach:.2f}" if isfinite(reach) else "")
 
 
-def allocation_picture(layers: Sequence[Layer], allocation: Mapping[str, int]) -> Table:
+def front_lines(points: Sequence[Trial]) -> list[str]:
+    """The front in words: what a budget buys, and where more of it begins to buy less."""
+    bend = knee(points)
+    lines = ["KL on search images for BOPs:"]
+    for trial in points:
+        mark = "  <- knee: more BOPs buy less from here on" if trial is bend else ""
+        lines.append(
+            f"  {trial.proposal.bops:.4e}  {trial.kl:.4f}  trial {trial.number}, "
+            f"{trial.proposal.origin.value}{mark}"
+        )
+    if bend is not None:
+        lines.append(f"The knee: igq export STUDY --budget bops:{bend.proposal.bops} --out FOLDER")
+    return lines
+
+
+def allocation_picture(layers: Sequence[Layer], allocation: Mapping[str, Choice]) -> Table:
     """The number of groups of each layer: a row for each block, a column for each place in it."""
     grid = block_grid(layers, allocation)
     columns = list(dict.fromkeys(place for row in grid.values() for place in row))
-    most = max(allocation.values())
+    most = max(map(weight_of, allocation.values()))
     table = Table(title="Groups of each layer", padding=(0, 1))
     table.add_column("block", justify="right")
     for column in columns:
@@ -170,17 +207,25 @@ def evaluation_lines(measured: Measured) -> list[str]:
     return lines
 
 
-def block_grid(layers: Sequence[Layer], allocation: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def block_grid(
+    layers: Sequence[Layer], allocation: Mapping[str, Choice]
+) -> dict[str, dict[str, Choice]]:
     """Block -> place in the block -> number of groups."""
-    grid: dict[str, dict[str, int]] = {}
+    grid: dict[str, dict[str, Choice]] = {}
     for layer in layers:
         if layer.name in allocation:
-            match = BLOCK.fullmatch(layer.name)
-            block, place = match.groups() if match else ("", layer.name)
-            grid.setdefault(block, {})[place] = allocation[layer.name]
+            block, place = block_and_place(layer.name)
+            grid.setdefault(block.removeprefix("blocks."), {})[place] = allocation[layer.name]
     return grid
 
 
-def _cell(groups: int, most: int) -> Text:
-    eighths = max(1, round(8 * groups / most))
-    return Text(f"{groups:3d} {'▁▂▃▄▅▆▇█'[eighths - 1]}")
+def weight_of(choice: Choice) -> int:
+    """How much a choice spends, for a picture: its groups, or where it has bits their sum."""
+    if isinstance(choice, Setting):
+        return (choice.weight_bits or 0) + (choice.activation_bits or 0)
+    return choice
+
+
+def _cell(choice: Choice, most: int) -> Text:
+    eighths = max(1, round(8 * weight_of(choice) / most))
+    return Text(f"{choice!s:>3} {'▁▂▃▄▅▆▇█'[eighths - 1]}")

@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
+from pipeline.budget import Budgets, around
 from pipeline.cluster import Cluster
 from pipeline.concluding import Result, conclude, found_best
 from pipeline.config import (
@@ -26,7 +27,14 @@ from pipeline.config import (
 from pipeline.data import Images, Preprocessing, Source, draw, open_source
 from pipeline.driver import Driver
 from pipeline.errors import DataError, StudyError
-from pipeline.preparation import Preparation, baselines, costs, load_model, prepare
+from pipeline.preparation import (
+    Preparation,
+    baselines,
+    costs,
+    front_baselines,
+    load_model,
+    prepare,
+)
 from pipeline.proposals import Proposals
 from pipeline.rivals import run_rivals
 from pipeline.screen import Screen
@@ -68,7 +76,7 @@ def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen)
             trials = _run_trials(request, preparation, cluster, tracker, screen)
             found_best(trials, preparation.budget)
             rivals = []
-            if request.rivals:
+            if request.rivals and not request.front:
                 rivals = run_rivals(request, preparation, trials, cluster, screen)
             return conclude(
                 folder, preparation, trials, rivals, images[VALIDATION], tracker, screen
@@ -134,6 +142,7 @@ def _definition(request: Request, model: nn.Module, images: dict[str, Images]) -
         sources={purpose: drawn.source for purpose, drawn in images.items()},
         seed=request.seed,
         sampler=request.sampler,
+        front=request.front,
     )
 
 
@@ -146,12 +155,13 @@ def _study_run(definition: Definition, budget: int, folder: Folder) -> StudyRun:
         params={
             "model": space.model.name,
             "weights": definition.weights or "pretrained",
-            "weight_bits": space.weight_bits,
-            "activation_bits": space.activation_bits,
+            "weight_bits": str(space.weight_bits),
+            "activation_bits": str(space.activation_bits),
             "num_groups": str(list(space.num_groups)),
             "budget": str(space.budget),
             "seed": definition.seed,
             "sampler": definition.sampler.value,
+            "front": str(definition.front),
             **{f"{purpose}_images": source for purpose, source in definition.sources.items()},
             "folder": str(folder.path.absolute()),
         },
@@ -165,12 +175,17 @@ def _run_trials(
     tracker: Tracker,
     screen: Screen,
 ) -> tuple[Trial, ...]:
+    budgets = Budgets(preparation.budget, preparation.budget)
+    first = baselines(preparation, request.num_trials, request.seed)
+    if request.front:
+        budgets = around(preparation.budget, preparation.bops)
+        first = front_baselines(preparation, budgets, request.num_trials)
     proposals = Proposals(
         Folder(request.out).journal,
         request.space.name,
         preparation.bops,
-        preparation.budget,
-        baselines(preparation, request.num_trials, request.seed),
+        budgets,
+        first,
         request.sampler,
         request.seed,
     )
@@ -179,7 +194,7 @@ def _run_trials(
         tracker,
         trials=request.num_trials,
         images=len(preparation.task.images),
-        budget=preparation.budget,
+        budget=budgets.high,
         listen=screen.trials,
     )
     cluster.run(preparation.task, driver)

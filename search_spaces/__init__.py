@@ -6,16 +6,15 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from search_spaces.schema import (
+from search_spaces.budgets import (
     BopsBudget,
     Budget,
-    ModelSpec,
     OverheadBudget,
-    SearchSpace,
-    SearchSpaceError,
     UniformBudget,
-    read,
+    parse_budget,
 )
+from search_spaces.messages import SearchSpaceError
+from search_spaces.schema import ModelSpec, SearchSpace, read
 
 __all__ = [
     "BopsBudget",
@@ -27,6 +26,7 @@ __all__ = [
     "UniformBudget",
     "load",
     "names",
+    "parse_budget",
 ]
 
 _BUNDLED = Path(__file__).parent

@@ -17,6 +17,7 @@ from igq.vit.swap import (
     quantized_weights,
     quantizers,
     set_quantizers,
+    set_weights,
     with_slots,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "quantizers",
     "remake",
     "set_quantizers",
+    "set_weights",
     "stage_of",
     "stages",
     "supported_models",

@@ -273,6 +273,18 @@ class TestCommandsInARow:
         assert (tmp_path / "seeds.png").exists()
         assert igq(*line, "--resume").code == 0
 
+    def test_a_budget_is_chosen_after_a_search_for_the_front(self, igq: Igq, space: Path) -> None:
+        searched = igq("search", space, "--out", "front", "--front", "--trials", "20")
+        assert (searched.code, searched.err) == (0, "")
+        assert "KL on search images for BOPs" in searched.out
+        for budget in ("uniform:1", "uniform:4"):
+            out = f"artifacts/{budget.replace(':', '')}"
+            exported = igq("export", "front", "--budget", budget, "--out", out)
+            assert (exported.code, exported.err) == (0, "")
+        refused = igq("export", "front", "--budget", "bops:1", "--out", "none")
+        assert_refused(refused, "cheapest possible allocation's")
+        assert_refused(igq("export", "front", "--budget", "8", "--out", "none"), "`budget` must be")
+
     def test_a_folder_without_a_study_is_not_compared(self, igq: Igq) -> None:
         assert_refused(igq("compare", "nowhere"), "must hold study.json")
 

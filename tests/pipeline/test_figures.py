@@ -38,7 +38,12 @@ def test_figures_are_pictures(layers: tuple[Layer, ...], trial: Make, tmp_path: 
     ]
     allocation = igq.uniform(layers, 4)
     written = write_figures(tmp_path / "figures", trials, BUDGET, layers, allocation, ROWS)
-    assert [path.name for path in written] == ["trials.png", "allocation.png", "comparison.png"]
+    assert [path.name for path in written] == [
+        "trials.png",
+        "allocation.png",
+        "front.png",
+        "comparison.png",
+    ]
     assert all(is_picture(path) for path in written)
 
 

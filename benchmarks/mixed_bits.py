@@ -4,13 +4,15 @@ Both allocations are the integer program's, over harms measured on the same imag
 uniform bits and groups everywhere. Evaluation images are others; differences are paired.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 import igq
 from benchmarks.real import ASSETS, arguments, bench, machine
 from igq.mixed import Options, measure_parts, mixed_bops, mixed_harm, select_weights
-from igq.settings import Setting
+from igq.settings import Choice, Setting
 from igq.vit import assemble, quantize_weights
 from pipeline.data import Preprocessing, draw, open_source
 from pipeline.intervals import Interval, interval
@@ -37,7 +39,7 @@ def main() -> None:
     parts = measure_parts(model, candidates, weights, mixed, images)
 
     uniform = dict.fromkeys((m.name for m in listed), Setting(*base, options.groups))
-    allocations = {
+    allocations: dict[str, Mapping[str, Choice]] = {
         "groups and bits": table.expand(
             igq.allocate(mixed_harm(table, parts, mixed), table, budget)
         ),

@@ -21,7 +21,7 @@ class Budgets:
     """The budget of each proposal of a study, in BOPs: between `low` and `high`.
 
     >>> Budgets(100, 100).of(7), Budgets(100, 200).of(0), Budgets(100, 200).of(1)
-    (100, 200, 138)
+    (100, 200, 139)
     """
 
     low: int

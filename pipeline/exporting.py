@@ -57,10 +57,10 @@ def export(
     trials = read_trials(folder.journal, space.name, table)
     chosen = best(trials, budget)
     if chosen is None:
-        cheapest = [f", but one of {t.proposal.bops:.4g}" for t in front(trials)[:1]]
+        known = "".join(f"; the cheapest has {t.proposal.bops:.4g}" for t in front(trials)[:1])
         raise StudyError(
-            f"a study must have a trial within the budget that completed, but {study} has none"
-            f" of at most {budget:.4g} BOPs{''.join(cheapest)}."
+            f"a study must have a trial that completed within the budget of {budget:.4g} BOPs, "
+            f"but {study} has none{known}."
         )
     path = candidates_file(folder, space, written["model"], written["images"]["calibration"])
     candidates = load_candidates(path, listed, space.num_groups, space.base_bits[1])

@@ -12,6 +12,7 @@ import yaml
 from pydantic import (
     Field,
     JsonValue,
+    PlainSerializer,
     PlainValidator,
     StrictStr,
     ValidationError,
@@ -35,19 +36,20 @@ _WEIGHTS_ARGUMENTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", 
 
 def _bits(value: object) -> int | tuple[int, ...]:
     """Read 4, or the list [3, 4, 6] of which the search may choose for each layer."""
-    listed = list(value) if isinstance(value, list | tuple) else [value]
+    several = isinstance(value, list | tuple)
+    listed: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
     if not all(type(bits) is int for bits in listed):
         raise ValueError("must be a valid integer")
     if not all(2 <= bits <= 8 for bits in listed):
         raise ValueError("must be between 2 and 8")
-    if not isinstance(value, list | tuple):
+    if not several:
         return int(listed[0])
     if len(listed) < 2 or sorted(set(listed)) != listed:
         raise ValueError("must be at least two numbers, strictly increasing")
     return tuple(listed)
 
 
-Bits = Annotated[int | tuple[int, ...], PlainValidator(_bits)]
+Bits = Annotated[int | tuple[int, ...], PlainValidator(_bits), PlainSerializer(lambda bits: bits)]
 
 
 class ModelSpec(Frozen):

@@ -195,9 +195,6 @@ class _Space:
     def encode(self, allocation: Mapping[str, Choice]) -> dict[str, int]:
         return {name: self.choices[name].index(choice) for name, choice in allocation.items()}
 
-    def width(self, name: str) -> int:
-        return len(self.choices[name])
-
     def of_layers(self, allocation: Allocation) -> Allocation:
         return Allocation.of(self.bops.expand(allocation))
 
@@ -222,7 +219,28 @@ def _sampler(kind: Sampler, space: _Space, budgets: Budgets, seed: int) -> BaseS
             return TPESampler(seed=seed)
 
 
-class WithinBudget(BaseSampler):
+class _Together(BaseSampler):
+    """A sampler that proposes every layer together."""
+
+    _space: _Space
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return dict(self._space.distributions)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Never needed: every layer is proposed together."""
+        raise NotImplementedError(param_name)
+
+
+class WithinBudget(_Together):
     """Another sampler's proposals, brought within the budget and never repeated.
 
     The inner sampler is made anew for each trial from the seed and the trial's number, so that a
@@ -233,11 +251,6 @@ class WithinBudget(BaseSampler):
         self, inner: Callable[..., BaseSampler], space: _Space, budgets: Budgets, seed: int
     ) -> None:
         self._inner, self._space, self._budgets, self._seed = inner, space, budgets, seed
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return dict(self._space.distributions)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -259,31 +272,18 @@ class WithinBudget(BaseSampler):
             if tuple(encoded[name] for name in self._space.choices) not in tried:
                 break
             name = str(generator.choice(list(self._space.choices)))
-            other = self._space.choices[name][int(generator.integers(self._space.width(name)))]
+            other = self._space.choices[name][
+                int(generator.integers(len(self._space.choices[name])))
+            ]
             allocation = Allocation.of({**kept, name: other})
         return encoded
 
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Never needed: every layer is proposed together."""
-        raise NotImplementedError(param_name)
 
-
-class Swaps(BaseSampler):
+class Swaps(_Together):
     """Swaps between two layers of the best allocation so far: a swap is kept when the KL falls."""
 
     def __init__(self, space: _Space, budgets: Budgets, seed: int) -> None:
         self._space, self._budgets, self._seed = space, budgets, seed
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return dict(self._space.distributions)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -299,13 +299,3 @@ class Swaps(BaseSampler):
             return {}
         generator = np.random.default_rng(self._seed)
         return self._space.encode(swap(min(within)[-1], bops, budget, generator))
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Never needed: every layer is proposed together."""
-        raise NotImplementedError(param_name)

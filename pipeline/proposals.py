@@ -52,8 +52,7 @@ class Proposals:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         budgets = Budgets(budget, budget) if isinstance(budget, int) else budget
-        self._bops, self._budget = bops, budgets.high
-        self._space = _Space(bops)
+        self._bops, self._budget, self._space = bops, budgets.high, _Space(bops)
         # Only one driver has the study open: a lock that is still there is a dead one's.
         Path(f"{journal}.lock").unlink(missing_ok=True)
         _drop_torn_line(journal)

@@ -18,24 +18,25 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from igq.cost import BopsTable
 from igq.errors import InfeasibleBudgetError, InvalidArgumentError
 from igq.layers import Layer, grouped
+from igq.settings import Choice
 
 
 @dataclass(frozen=True)
-class Allocation(Mapping[str, int]):
-    """Layer name -> num_groups; a frozen, hashable mapping in layer order.
+class Allocation(Mapping[str, Choice]):
+    """Layer name -> num_groups, or setting; a frozen, hashable mapping in layer order.
 
     >>> Allocation.of({"head": 8})["head"]
     8
     """
 
-    entries: tuple[tuple[str, int], ...]
+    entries: tuple[tuple[str, Choice], ...]
 
     @classmethod
-    def of(cls, num_groups: Mapping[str, int]) -> "Allocation":
+    def of(cls, num_groups: Mapping[str, Choice]) -> "Allocation":
         """The allocation with these entries, in this order."""
         return cls(tuple(num_groups.items()))
 
-    def __getitem__(self, name: str) -> int:
+    def __getitem__(self, name: str) -> Choice:
         for key, value in self.entries:
             if key == name:
                 return value
@@ -69,7 +70,7 @@ def uniform(layers: Iterable[Layer], num_groups: int) -> Allocation:
     return Allocation.of({layer.name: num_groups for layer in grouped(layers)})
 
 
-Harm = Mapping[str, Mapping[int, float]]
+Harm = Mapping[str, Mapping[Choice, float]]
 """Layer name -> num_groups -> harm: the perturbation of the predictions (Eq. 9), in nats."""
 
 HARM_SCALE = 1e4
@@ -145,7 +146,7 @@ def check_budget(bops: BopsTable, budget: int) -> int:
     return budget
 
 
-def _finite_harm(harm: Harm, name: str, num_groups: int) -> float:
+def _finite_harm(harm: Harm, name: str, num_groups: Choice) -> float:
     value = harm.get(name, {}).get(num_groups, float("nan"))
     if not np.isfinite(value):
         raise InvalidArgumentError(

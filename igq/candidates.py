@@ -1,7 +1,7 @@
 """Every layer fitted for every number of groups, once; a trial only selects from them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from igq.errors import InvalidArgumentError
 from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, fit_groups
 from igq.layers import Layer, check_num_groups
 from igq.observer import Ranges
+from igq.settings import Choice, Setting
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,21 +34,40 @@ class Candidates:
     num_groups: tuple[int, ...]
     quantizers: Mapping[str, Mapping[int, Quantizer]]
 
-    def select(self, allocation: Mapping[str, int]) -> dict[str, Quantizer]:
+    def select(self, allocation: Mapping[str, Choice]) -> dict[str, Quantizer]:
         """The quantizer of every layer of the model under `allocation`.
 
         Raises:
             InvalidArgumentError: a layer is missing or unknown, or its number of groups was not
                 fitted.
         """
-        names = {layer.name for layer in self.layers if layer.grouped}
+        mixed = any(isinstance(choice, Setting) for choice in allocation.values())
+        names = {layer.name for layer in self.layers if layer.grouped or mixed}
         if set(allocation) != names:
             odd = sorted(names ^ set(allocation))
             raise InvalidArgumentError(
                 f"`allocation` must name each of the {len(names)} layers once, "
                 f"but differs in {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}."
             )
-        return {layer.name: self._one(layer, allocation) for layer in self.layers}
+        return {layer.name: self.one(layer, allocation.get(layer.name, 1)) for layer in self.layers}
+
+    def one(self, layer: Layer, choice: Choice) -> Quantizer:
+        """The quantizer of a layer; what it is fitted to does not depend on its bits.
+
+        Raises:
+            InvalidArgumentError: its number of groups was not fitted.
+        """
+        setting = choice if isinstance(choice, Setting) else Setting(num_groups=choice)
+        fitted = self.quantizers[layer.name]
+        wanted = (setting.num_groups or 1) if layer.grouped else 1
+        if wanted not in fitted:
+            raise InvalidArgumentError(
+                f"`num_groups` must be one of {sorted(fitted)}, but got {wanted} for {layer.name}."
+            )
+        bits = layer.bits or setting.activation_bits
+        if bits is None or bits == fitted[wanted].bits:
+            return fitted[wanted]
+        return replace(fitted[wanted], bits=check_bits(bits))
 
     def upper_bound(self) -> dict[str, Quantizer]:
         """The limit of many groups: one quantizer for each slice, with the slice's own range."""
@@ -57,15 +77,6 @@ class Candidates:
             own = SliceQuantizer(fitted.bits, layer.slices)
             chosen[layer.name] = own if layer.grouped else fitted
         return chosen
-
-    def _one(self, layer: Layer, allocation: Mapping[str, int]) -> Quantizer:
-        fitted = self.quantizers[layer.name]
-        wanted = allocation[layer.name] if layer.grouped else 1
-        if wanted not in fitted:
-            raise InvalidArgumentError(
-                f"`num_groups` must be one of {sorted(fitted)}, but got {wanted} for {layer.name}."
-            )
-        return fitted[wanted]
 
 
 def fit(

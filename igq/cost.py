@@ -16,13 +16,16 @@ BOPs measure arithmetic, not latency.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from igq.affine import check_bits
 from igq.errors import InvalidArgumentError
 from igq.layers import Layer, Slices, check_num_groups
+from igq.settings import Choice
 
 FLOAT_BITS = 32
+Number = TypeVar("Number", int, float)
 
 
 def product_bops(layer: Layer, weight_bits: int, activation_bits: int) -> int:
@@ -70,13 +73,15 @@ class BopsTable:
     (11, 10, 0.10000000000000009)
     """
 
-    layers: Mapping[str, Mapping[int, int]]
+    layers: Mapping[str, Mapping[Choice, int]]
     fixed: int
     """What every allocation pays: layers that are not grouped."""
     base: Mapping[str, int]
     """BOPs of each layer with one group: the product alone."""
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What `tied` made one: its name -> the layers that share a choice. Every other is itself."""
 
-    def of(self, allocation: Mapping[str, int]) -> int:
+    def of(self, allocation: Mapping[str, Choice]) -> int:
         """BOPs of one image under `allocation`.
 
         Raises:
@@ -90,6 +95,36 @@ class BopsTable:
                 f"but differs in {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}."
             )
         return self.fixed + sum(self._cost(name, g) for name, g in allocation.items())
+
+    def tied(self, ties: Mapping[str, Sequence[str]]) -> "BopsTable":
+        """The table in which the layers of each tie are one entry, and share their choice.
+
+        >>> table = BopsTable({"fc1": {1: 8, 2: 9}, "fc2": {1: 5, 2: 7}}, fixed=2, base={})
+        >>> table.tied({"mlp": ["fc1", "fc2"]}).layers
+        {'mlp': {1: 13, 2: 16}}
+        """
+        return replace(
+            self,
+            layers=tie(self.layers, ties),
+            members={name: tuple(layers) for name, layers in ties.items()},
+        )
+
+    def expand(self, allocation: Mapping[str, Choice]) -> dict[str, Choice]:
+        """An allocation of the table's entries as one of the model's layers.
+
+        >>> table = BopsTable({"fc1": {1: 8, 2: 9}, "fc2": {1: 5, 2: 7}}, fixed=2, base={})
+        >>> table.tied({"mlp": ["fc1", "fc2"]}).expand({"mlp": 2})
+        {'fc1': 2, 'fc2': 2}
+        """
+        return {
+            layer: choice
+            for name, choice in allocation.items()
+            for layer in self.members.get(name, (name,))
+        }
+
+    def choices(self, name: str) -> list[Choice]:
+        """The choices of an entry, cheapest first."""
+        return sorted(self.layers[name], key=lambda choice: self.layers[name][choice])
 
     @property
     def minimum(self) -> int:
@@ -105,13 +140,28 @@ class BopsTable:
         """The share of `ungrouped` that `bops` lies above it."""
         return bops / self.ungrouped - 1
 
-    def _cost(self, name: str, num_groups: int) -> int:
+    def _cost(self, name: str, choice: Choice) -> int:
         costs = self.layers[name]
-        if num_groups not in costs:
+        if choice not in costs:
+            known = ", ".join(map(str, self.choices(name)))
             raise InvalidArgumentError(
-                f"`num_groups` must be one of {sorted(costs)}, but got {num_groups} for {name}."
+                f"`num_groups` must be one of [{known}], but got {choice} for {name}."
             )
-        return costs[num_groups]
+        return costs[choice]
+
+
+def tie(
+    table: Mapping[str, Mapping[Choice, Number]], ties: Mapping[str, Sequence[str]]
+) -> dict[str, dict[Choice, Number]]:
+    """Sums over the layers of each tie, choice by choice, of a table of costs or harms.
+
+    >>> tie({"fc1": {2: 0.5}, "fc2": {2: 0.25}}, {"mlp": ["fc1", "fc2"]})
+    {'mlp': {2: 0.75}}
+    """
+    return {
+        name: {choice: sum(table[layer][choice] for layer in layers) for choice in table[layers[0]]}
+        for name, layers in ties.items()
+    }
 
 
 def bops(

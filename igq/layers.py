@@ -5,9 +5,10 @@ activation, named by its module path. Its *slices* are the parts that may each p
 their own in each image.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 import torch
 from jaxtyping import Float
@@ -110,6 +111,50 @@ def grouped(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     ['fc']
     """
     return tuple(layer for layer in layers if layer.grouped)
+
+
+_PLACE = re.compile(r"(.*\d)\.(\D+\d*)")
+"""A layer's name as its block, all up to the last index, and its place in it."""
+
+
+def block_and_place(name: str) -> tuple[str, str]:
+    """The block that a layer is in, and its place there; a layer in no block has none.
+
+    >>> block_and_place("blocks.0.mlp.fc1"), block_and_place("layers.1.blocks.0.attn.qkv")
+    (('blocks.0', 'mlp.fc1'), ('layers.1.blocks.0', 'attn.qkv'))
+    >>> block_and_place("head")
+    ('', 'head')
+    """
+    match = _PLACE.fullmatch(name)
+    return (match[1], match[2]) if match else ("", name)
+
+
+class Tie(StrEnum):
+    """Which layers share their number of groups."""
+
+    BLOCK = "block"
+    """Those of a block."""
+    KIND = "kind"
+    """Those at the same place of every block, such as fc1, qkv or softmax."""
+
+
+def tied(layers: Iterable[Layer], tie: Tie | None) -> dict[str, list[str]]:
+    """The grouped layers that share a choice, by the name of what they share; None: each its own.
+
+    >>> kind = {"slices": Slices.CHANNELS, "tokens": 1, "channels": 1, "outputs": 1}
+    >>> names = ("blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1")
+    >>> fcs = [Layer(name, **kind, weighted=True) for name in names]
+    >>> tied(fcs, Tie.KIND)
+    {'fc1': ['blocks.0.fc1', 'blocks.1.fc1'], 'fc2': ['blocks.0.fc2']}
+    >>> list(tied(fcs, Tie.BLOCK)), list(tied(fcs, None)) == list(names)
+    (['blocks.0', 'blocks.1'], True)
+    """
+    ties: dict[str, list[str]] = {}
+    for layer in grouped(layers):
+        block, place = block_and_place(layer.name)
+        shared = {Tie.BLOCK: block or place, Tie.KIND: place, None: layer.name}[tie]
+        ties.setdefault(shared, []).append(layer.name)
+    return ties
 
 
 def slice_ranges(x: Float[Tensor, "images ..."], slices: Slices) -> Float[Tensor, "images ... 2"]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from igq.candidates import Candidates
 from igq.errors import InvalidArgumentError
 from igq.evaluation import BATCH_SIZE, divergences, padded
+from igq.settings import Choice
 from igq.vit import EAGER, Execution, accelerate, assemble, set_quantizers, stage_of, stages
 
 
@@ -20,7 +21,7 @@ def sensitivity(
     batch_size: int = BATCH_SIZE,
     execution: Execution = EAGER,
     progress: Callable[[float], None] = lambda share: None,
-) -> dict[str, dict[int, float]]:
+) -> dict[str, dict[Choice, float]]:
     """KL in nats when a layer has g groups and all else is in full precision (Eq. 9).
 
     What comes before the layer is computed once for each batch of images: a layer of block k
@@ -44,7 +45,9 @@ def sensitivity(
     if len(images) == 0:
         raise InvalidArgumentError("sensitivity needs at least 1 image, but got 0.")
     grouped = [layer for layer in candidates.layers if layer.grouped]
-    table = {layer.name: dict.fromkeys(candidates.num_groups, 0.0) for layer in grouped}
+    table: dict[str, dict[Choice, float]] = {
+        layer.name: dict.fromkeys(candidates.num_groups, 0.0) for layer in grouped
+    }
     steps = len(grouped) * len(candidates.num_groups) * -(-len(images) // batch_size)
     done = 0
     capacity = max(candidates.num_groups)
@@ -68,6 +71,15 @@ def sensitivity(
                 done += 1
                 progress(done / steps)
     return table
+
+
+def sensitivity_forwards(model: nn.Module, candidates: Candidates, images: int) -> float:
+    """Image-forward-passes that `sensitivity` takes on so many images: parts of passes add up."""
+    steps = len(stages(model))
+    grouped = (layer for layer in candidates.layers if layer.grouped)
+    first = [stage_of(layer) % steps for layer in grouped]
+    shares = sum(1 - at / steps for at in first) * len(candidates.num_groups)
+    return images * (1 + shares)
 
 
 def _run(steps: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:

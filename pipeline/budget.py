@@ -1,12 +1,15 @@
 """Budgets as people write them, and allocations that keep them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from igq import Allocation, BopsTable, InfeasibleBudgetError, Layer, check_budget, uniform
 from igq import bops as bops_table
+from igq.mixed import uniform_allocations
+from igq.settings import Choice, Setting
 from search_spaces import BopsBudget, Budget, OverheadBudget, UniformBudget
 
 Generator = np.random.Generator
@@ -14,6 +17,30 @@ Places = Int[np.ndarray, " layers"]
 """The place of each layer's number of groups among its choices."""
 HALVINGS = 50
 """Of the interval that holds the price of a BOP: it is then known to 15 digits."""
+GOLDEN = 0.6180339887498949
+"""Multiples of it, their whole parts left out, fill an interval evenly however many there are."""
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The budget of each proposal of a study, in BOPs: between `low` and `high`.
+
+    >>> Budgets(100, 100).of(7), Budgets(100, 200).of(0), Budgets(100, 200).of(1)
+    (100, 200, 139)
+    """
+
+    low: int
+    high: int
+
+    def of(self, number: int) -> int:
+        """The budget of the proposal with this number; an even spread over any run of numbers."""
+        return self.high - int((number * GOLDEN) % 1 * (self.high - self.low))
+
+
+def around(budget: int, bops: BopsTable) -> Budgets:
+    """From the cheapest allocation to as far above a budget as that one is below it."""
+    most = bops.fixed + sum(max(costs.values()) for costs in bops.layers.values())
+    return Budgets(bops.minimum, min(2 * budget - bops.minimum, most))
 
 
 def resolve(
@@ -29,7 +56,8 @@ def resolve(
         InfeasibleBudgetError: even the cheapest allocation costs more.
     """
     match budget:
-        case UniformBudget(uniform=groups):
+        case UniformBudget(uniform=written):
+            groups = written if isinstance(written, int) else Setting.parse(written).num_groups or 1
             table = bops_table(layers, (groups,), weight_bits, activation_bits)
             most = table.of(uniform(layers, groups))
         case BopsBudget(bops=most_bops):
@@ -39,21 +67,20 @@ def resolve(
     return check_budget(bops, most)
 
 
-def largest_uniform(layers: tuple[Layer, ...], bops: BopsTable, budget: int) -> Allocation:
+def largest_uniform(bops: BopsTable, budget: int) -> Allocation:
     """The uniform allocation with the most groups that the budget allows."""
-    choices = sorted(next(iter(bops.layers.values())))
-    allocations = [uniform(layers, groups) for groups in choices]
-    return [a for a in allocations if bops.of(a) <= check_budget(bops, budget)][-1]
+    return [a for a in uniform_allocations(bops) if bops.of(a) <= check_budget(bops, budget)][-1]
 
 
 def random_allocation(bops: BopsTable, budget: int, generator: Generator) -> Allocation:
     """A random allocation that spends what the budget allows."""
-    drawn = {name: int(generator.choice(list(costs))) for name, costs in bops.layers.items()}
+    choices = {name: bops.choices(name) for name in bops.layers}
+    drawn = {name: known[int(generator.integers(len(known)))] for name, known in choices.items()}
     return keep(drawn, bops, budget, generator)
 
 
 def keep(
-    num_groups: Mapping[str, int], bops: BopsTable, budget: int, generator: Generator
+    num_groups: Mapping[str, Choice], bops: BopsTable, budget: int, generator: Generator
 ) -> Allocation:
     """The allocation brought within the budget by small changes, and up to it where it can be.
 
@@ -64,7 +91,7 @@ def keep(
         InfeasibleBudgetError: even the cheapest allocation costs more.
     """
     check_budget(bops, budget)
-    choices = {name: sorted(costs) for name, costs in bops.layers.items()}
+    choices = {name: bops.choices(name) for name in bops.layers}
     place = {name: choices[name].index(num_groups[name]) for name in choices}
 
     def cost(name: str, index: int) -> int:
@@ -137,3 +164,35 @@ def least_harm(
         worth = np.where(fits, gain / np.maximum(extra, 1e-12), -np.inf)
         layer, choice = np.unravel_index(worth.argmax(), worth.shape)
         places[layer] = choice
+
+
+def swap(
+    allocation: Mapping[str, Choice], bops: BopsTable, budget: int, generator: Generator
+) -> Allocation:
+    """The allocation with one layer a choice up and another a choice down, within the budget.
+
+    Drawn from all such pairs; where there is none, the allocation as it is.
+    """
+    choices = {name: bops.choices(name) for name in bops.layers}
+    up, down = {}, {}
+    for name in choices:
+        place = choices[name].index(allocation[name])
+        if place + 1 < len(choices[name]):
+            up[name] = choices[name][place + 1]
+        if place > 0:
+            down[name] = choices[name][place - 1]
+
+    def step(name: str, choice: Choice) -> int:
+        return bops.layers[name][choice] - bops.layers[name][allocation[name]]
+
+    room = budget - bops.of(allocation)
+    pairs = [
+        (taker, giver)
+        for taker, more in up.items()
+        for giver, less in down.items()
+        if taker != giver and step(taker, more) + step(giver, less) <= room
+    ]
+    if not pairs:
+        return Allocation.of(allocation)
+    taker, giver = pairs[int(generator.integers(len(pairs)))]
+    return Allocation.of({**allocation, taker: up[taker], giver: down[giver]})

@@ -1,7 +1,6 @@
 """What was computed once, on disk: fitted candidates, corrected weights and harm tables."""
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -10,12 +9,13 @@ from torch import nn
 
 from igq import Candidates, Corrected, Layer
 from igq.affine import QuantizedTensor
+from igq.allocation import Harm
 from igq.candidates import bounds, with_bounds
 from igq.correction import vectors
+from igq.settings import Choice
 from pipeline.errors import StudyError
 from pipeline.files import appearing, read_json, write_json
 
-Harm = Mapping[str, Mapping[int, float]]
 _WEIGHT = ("codes", "scale", "zero_point")
 
 
@@ -79,7 +79,7 @@ def save_harm(path: Path, harm: Harm) -> None:
     write_json(path, harm)
 
 
-def load_harm(path: Path) -> dict[str, dict[int, float]]:
+def load_harm(path: Path) -> dict[str, dict[Choice, float]]:
     """Read a harm table back.
 
     Raises:

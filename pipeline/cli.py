@@ -12,22 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from igq import IgqError
 from pipeline.config import Engine, Folder, Request, Sampler
-from search_spaces import (
-    BopsBudget,
-    OverheadBudget,
-    SearchSpaceError,
-    UniformBudget,
-    WeightMethod,
-    load,
-    names,
-)
+from search_spaces import SearchSpaceError, WeightMethod, load, names, parse_budget
 
 if TYPE_CHECKING:
-    from pipeline.searching import Result
+    from pipeline.concluding import Result
 
 app = typer.Typer(
     add_completion=False,
@@ -35,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Find how many instance-aware groups each layer of a quantized vision transformer gets.",
 )
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(width=None if sys.stdout.isatty() else 132)
 
 EngineChoice = Annotated[
     Engine, typer.Option(help="How models are computed; auto compiles where that pays.")
@@ -57,21 +48,9 @@ def main() -> None:
 @app.command(epilog="Example: `igq spaces`")
 def spaces() -> None:
     """List the bundled search spaces."""
-    table = Table()
-    for heading in ("space", "model", "W", "A", "groups", "budget", "trials"):
-        table.add_column(heading)
-    for name in names():
-        space = load(name)
-        table.add_row(
-            name,
-            space.model.name,
-            str(space.weight_bits),
-            str(space.activation_bits),
-            " ".join(map(str, space.num_groups)),
-            _budget(space.budget),
-            str(space.trials),
-        )
-    console.print(table)
+    from pipeline.reports import spaces_table
+
+    console.print(spaces_table([load(name) for name in names()]))
     console.print("Next: igq search SPACE --images DIR, or the path of a YAML file of your own.")
 
 
@@ -123,11 +102,24 @@ def search(
     seed: Annotated[int, typer.Option(min=0, help="Of the draws of images and proposals.")] = 0,
     sampler: Annotated[Sampler, typer.Option(help="Who proposes.")] = Sampler.SURROGATE,
     engine: EngineChoice = Engine.AUTO,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Studies to run, with seeds from --seed on; compared.")
+    ] = 1,
+    front: Annotated[
+        bool, typer.Option("--front", help="KL for a range of budgets around the space's.")
+    ] = False,
+    rivals: Annotated[
+        bool,
+        typer.Option(help="Give random search and a repaired ILP as much compute, to compare."),
+    ] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the study in --out.")
     ] = False,
 ) -> None:
-    """Search for the allocation of least KL within the budget of a search space."""
+    """Search for the allocation of least KL within the budget of a search space.
+
+    With --seeds N, --out holds a study for each seed: seed-0, seed-1 and so on.
+    """
     loaded = load(space)
     request = Request(
         space=loaded,
@@ -140,6 +132,8 @@ def search(
         seed=seed,
         sampler=sampler,
         engine=engine,
+        rivals=rivals,
+        front=front,
         resume=resume,
     )
     # Ray and MLflow take seconds to load: only what needs them pays.
@@ -149,28 +143,62 @@ def search(
     from pipeline.tracking import MlflowTracker, sqlite_uri
 
     tracker = MlflowTracker(tracking or sqlite_uri(request.out))
+    requests = request.over_seeds(seeds)
     try:
-        with Screen(console) as screen:
-            result = run(request, RayCluster(cluster, workers), tracker, screen)
+        for one in requests:
+            with Screen(console) as screen:
+                result = run(one, RayCluster(cluster, workers), tracker, screen)
+            _show(result, one.front, tracker.location)
     except KeyboardInterrupt:
         again = [word for word in sys.argv[1:] if word != "--resume"]
         console.print(f"\nInterrupted. To go on: igq {shlex.join(again)} --resume", soft_wrap=True)
         raise
-    _show(result, tracker.location)
+    if seeds > 1:
+        compare([one.out for one in requests], None)
 
 
-@app.command(epilog="Example: `igq export studies/vit_tiny_w4a4 --out artifacts/vit_tiny_w4a4`")
+@app.command(
+    epilog="Example: `igq compare studies/vit_tiny_w4a4`, or over seeds: `igq compare"
+    " studies/vit_tiny_w4a4/seed-* --plot seeds.png`"
+)
+def compare(
+    studies: Annotated[list[Path], typer.Argument(help="Folders of studies that have ended.")],
+    plot: Annotated[Path | None, typer.Option(help="PNG file to draw the first table in.")] = None,
+) -> None:
+    """Compare what searches found with their rivals, and with each other, on unseen images.
+
+    Studies that differ in their seed alone are one table, with intervals over seeds.
+    """
+    from pipeline.comparing import compare_studies
+    from pipeline.figures import draw_comparison
+    from pipeline.reports import comparison_table
+
+    tables = compare_studies(studies)
+    for table in tables:
+        console.print(comparison_table(table.rows, table.title, table.over, table.reference_top1))
+    if plot is not None:
+        console.print(f"Figure: {draw_comparison(plot, tables[0].rows, tables[0].over)}")
+
+
+@app.command(
+    epilog="Example: `igq export studies/vit_tiny_w4a4 --out artifacts/vit_tiny_w4a4`, or of a"
+    " search with --front: `igq export studies/front --budget uniform:6 --out artifacts/six`"
+)
 def export(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
     weights: Annotated[
         Path | None, typer.Option(help="The same weights, where the file was moved.")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="uniform:6, bops:2.1e10 or overhead:3%. [default: the space's]"),
+    ] = None,
 ) -> None:
     """Write the best allocation of a study as a quantized model."""
     from pipeline.exporting import export as run
 
-    exported = run(study, out, weights)
+    exported = run(study, out, weights, None if budget is None else parse_budget(budget))
     proposal = exported.trial.proposal
     console.print(
         f"Wrote trial {exported.trial.number} of {study} ({proposal.bops:.4g} BOPs, KL "
@@ -266,26 +294,18 @@ def ui(
     sys.exit(serve(sqlite_uri(study), host, port))
 
 
-def _show(result: "Result", location: str) -> None:
-    from pipeline.reports import allocation_picture, comparison_table
+def _show(result: "Result", front: bool, location: str) -> None:
+    from pipeline.reports import allocation_picture, comparison_table, front_lines
 
     allocation = result.best.proposal.allocation
-    console.print(
-        comparison_table(result.comparisons, result.validation_images, result.reference_top1)
-    )
+    title = f"On {result.validation_images} images that the search did not see"
+    console.print(comparison_table(result.comparisons, title, "images", result.reference_top1))
     console.print(allocation_picture(result.layers, allocation))
     folder = result.folder.path
+    if front:
+        for line in front_lines(result.front):
+            console.print(line, soft_wrap=True, highlight=False)
     console.print(f"Trials: {location}", soft_wrap=True)
     console.print(f"Figures: {result.folder.figures}", soft_wrap=True)
     console.print(f"Next: igq export {folder} --out artifacts/{folder.name}", soft_wrap=True)
     console.print(f"      igq ui {folder}", soft_wrap=True)
-
-
-def _budget(budget: UniformBudget | BopsBudget | OverheadBudget) -> str:
-    match budget:
-        case UniformBudget(uniform=groups):
-            return f"uniform {groups}"
-        case BopsBudget(bops=bops):
-            return f"{bops:.4g} BOPs"
-        case OverheadBudget(overhead=share):
-            return f"overhead {share:.2%}"

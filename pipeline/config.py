@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ class Sampler(StrEnum):
     """Optuna's TPE, its answers brought within the budget."""
     RANDOM = "random"
     """Random allocations within the budget."""
+    SWAPS = "swaps"
+    """Swaps of groups between two layers of the best so far, which the paper's ILP is at first."""
     PLAIN = "plain"
     """Optuna's TPE as it is: proposals over the budget are recorded as pruned, not sent."""
 
@@ -55,6 +57,10 @@ class Request:
     trials: int | None = None
     seed: int = 0
     sampler: Sampler = Sampler.SURROGATE
+    rivals: bool = True
+    """Whether random search and a repaired ILP get as much compute as the search, to compare."""
+    front: bool = False
+    """Whether KL is wanted for a range of budgets around the space's, not for that one alone."""
     resume: bool = False
     engine: Engine = Engine.AUTO
 
@@ -62,6 +68,17 @@ class Request:
     def num_trials(self) -> int:
         """How many trials the study is to have, the baselines among them."""
         return self.trials or self.space.trials
+
+    def over_seeds(self, seeds: int) -> tuple["Request", ...]:
+        """The same for so many seeds, each in a folder of its own; one seed alone is as it is."""
+        if seeds == 1:
+            return (self,)
+        numbers = range(self.seed, self.seed + seeds)
+        folders = {seed: self.out / f"seed-{seed}" for seed in numbers}
+        return tuple(
+            replace(self, seed=seed, out=out, resume=self.resume and Folder(out).study.exists())
+            for seed, out in folders.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,11 @@ class Folder:
         return self.path / "result.json"
 
     @property
+    def validation(self) -> Path:
+        """What every contender reached on every validation image."""
+        return self.path / "validation.json"
+
+    @property
     def figures(self) -> Path:
         """The same as pictures."""
         return self.path / "figures"
@@ -103,6 +125,8 @@ class Folder:
 
 _NOT_DECISIVE = {"weights", "images", "trials", "description"}
 """What of a space does not decide a study's numbers: hashes stand for weights and images."""
+_CAME_LATER = ("tied",)
+"""What older studies do not say of their space: left out where it says nothing."""
 _WHEREABOUTS = ("weights", "sources")
 
 
@@ -122,10 +146,14 @@ class Definition:
     seed: int
     sampler: Sampler
     execution: Execution = EAGER
+    front: bool = False
 
     def json(self) -> dict[str, Any]:
         """The definition as plain data."""
         space = self.space.model_dump(mode="json", exclude=_NOT_DECISIVE)
+        for later in _CAME_LATER:
+            if space[later] is None:
+                del space[later]
         return {
             "space": space,
             "weights": self.weights,
@@ -135,6 +163,7 @@ class Definition:
             "seed": self.seed,
             "sampler": self.sampler.value,
             "execution": asdict(self.execution),
+            **({"front": True} if self.front else {}),
         }
 
     @property
@@ -199,11 +228,11 @@ def check_same(folder: Folder, definition: Definition) -> None:
     written, now = _flat(read_json(folder.study)), _flat(definition.json())
     if written.get("key") == definition.key:
         return
-    decisive = [k for k in now if k.partition(".")[0] not in _WHEREABOUTS]
-    what = next((k for k in decisive if written.get(k) != now[k]), "key")
+    decisive = [k for k in {**now, **written} if k.partition(".")[0] not in _WHEREABOUTS]
+    what = next((k for k in decisive if k != "key" and written.get(k) != now.get(k)), "key")
     raise StudyError(
         f"`resume` needs the study that was started in {folder.path}, but its {what} differs: "
-        f"{written.get(what)!r} then, {now.get(what, definition.key)!r} now."
+        f"{written.get(what)!r} then, {now.get(what)!r} now."
     )
 
 

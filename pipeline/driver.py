@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from pipeline.proposals import Proposals
-from pipeline.study import Origin, Proposal, State, Trial, best
+from pipeline.study import Origin, Proposal, State, Trial, best, forwards
 from pipeline.tracking import Tracker
 
 
@@ -48,10 +48,12 @@ class Driver:
         trials: int,
         images: int,
         budget: int,
+        most_forwards: int | None = None,
         listen: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self._proposals, self._tracker, self._listen = proposals, tracker, listen
         self._trials, self._images, self._budget = trials, images, budget
+        self._most_forwards = most_forwards
         self._running: dict[int, _Running] = {}
         self._ended = list(proposals.ended())
         for trial in self._ended:  # a driver that died may not have got so far
@@ -65,7 +67,7 @@ class Driver:
 
     def next(self) -> Proposal | None:
         """The next proposal within budget; over-budget ones end here, as pruned."""
-        while len(self._ended) + len(self._running) < self._trials:
+        while self._wants_more():
             proposal = self._proposals.ask()
             if proposal.bops <= self._budget:
                 self._running[proposal.number] = _Running(proposal)
@@ -73,6 +75,11 @@ class Driver:
                 return proposal
             self._end(Trial(proposal, State.OVER_BUDGET))
         return None
+
+    def _wants_more(self) -> bool:
+        if self._most_forwards is not None and forwards(self._ended) >= self._most_forwards:
+            return False
+        return len(self._ended) + len(self._running) < self._trials
 
     def report(
         self, number: int, chunk: int, kls: Sequence[float], shifts: Sequence[float] = ()

@@ -1,5 +1,6 @@
 """From a study to a model that runs, and what that model reaches."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,23 +10,19 @@ from torch import nn
 
 from igq import ArtifactError, Score, evaluate, layers, load, save
 from igq.evaluation import accuracy, log_probabilities
+from igq.mixed import select_weights
 from igq.vit import accelerate, architecture, assemble, remake
-from pipeline.cache import load_candidates
+from pipeline.budget import resolve
+from pipeline.calibrating import Calibration, Steps
 from pipeline.config import Engine, Folder, fingerprint
 from pipeline.data import Preprocessing, load_all, open_source
 from pipeline.errors import StudyError
 from pipeline.execution import execution
 from pipeline.files import read_json
-from pipeline.preparation import (
-    Steps,
-    candidates_file,
-    costs,
-    load_model,
-    quantized_weights,
-)
+from pipeline.preparation import costs, load_model
 from pipeline.proposals import read_trials
-from pipeline.study import Trial, best
-from search_spaces import SearchSpace
+from pipeline.study import Trial, best, front
+from search_spaces import Budget, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,17 @@ class Exported:
     notes: Mapping[str, Any]
 
 
-def export(study: Path, out: Path, weights: Path | None = None) -> Exported:
-    """Write the best allocation of a study as a quantized model.
+def export(
+    study: Path, out: Path, weights: Path | None = None, wanted: Budget | None = None
+) -> Exported:
+    """Write the best allocation of a study, within the budget `wanted`, as a quantized model.
 
-    `weights` is for weights that were moved since; they must be the same ones.
+    Without `wanted` the budget is the space's. `weights` is for weights that were moved since;
+    they must be the same ones.
 
     Raises:
         ArtifactError: `out` exists already or cannot be written.
+        InfeasibleBudgetError: even the cheapest allocation costs more than `wanted`.
         StudyError: there is no study, no trial completed, or the weights are others.
     """
     folder = Folder(study)
@@ -52,18 +53,23 @@ def export(study: Path, out: Path, weights: Path | None = None) -> Exported:
     model = load_model(space, weights or (Path(written["weights"]) if written["weights"] else None))
     _check_same(model, written["model"])
     listed, table, budget = costs(space, model)
-    chosen = best(read_trials(folder.journal, space.name, table), budget)
+    if wanted is not None:
+        budget = resolve(wanted, listed, table, space.base_bits[0], space.base_bits[1])
+    trials = read_trials(folder.journal, space.name, table)
+    chosen = best(trials, budget)
     if chosen is None:
-        raise StudyError(f"a study must have a trial that completed, but {study} has none.")
-    calibrated = written["model"], written["images"]["calibration"]
-    path = candidates_file(folder, space, *calibrated)
-    candidates = load_candidates(path, listed, space.num_groups, space.activation_bits)
-    weights_as_searched = quantized_weights(space, model, folder, *calibrated)
-    quantized = assemble(
-        weights_as_searched.model,
-        candidates.select(chosen.proposal.allocation),
-        weights_as_searched.weights,
-    )
+        known = "".join(f"; the cheapest has {t.proposal.bops:.4g}" for t in front(trials)[:1])
+        raise StudyError(
+            f"a study must have a trial that completed within the budget of {budget:.4g} BOPs, "
+            f"but {study} has none{known}."
+        )
+    kept = Calibration(folder, space, written["model"], written["images"]["calibration"])
+    allocation = chosen.proposal.allocation
+    changed, by_bits = kept.weights(copy.deepcopy(model))
+    weights_of = next(iter(by_bits.values()))
+    if space.mixed:
+        weights_of = select_weights(by_bits, allocation, listed)
+    quantized = assemble(changed, kept.candidates(model).select(allocation), weights_of)
     notes = {
         "preprocessing": asdict(Preprocessing.of(model)),
         "space": written["space"],

@@ -3,7 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
 
@@ -11,11 +11,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-import igq
 from igq import Candidates
 from igq.affine import QuantizedTensor
 from igq.evaluation import divergences, padded, shifts
-from igq.vit import EAGER, Execution, accelerate, assemble, set_quantizers, stage_of, stages
+from igq.mixed import WeightsByBits, select_weights
+from igq.settings import Choice
+from igq.vit import (
+    EAGER,
+    Execution,
+    accelerate,
+    assemble,
+    set_quantizers,
+    set_weights,
+    stage_of,
+    stages,
+)
 
 MEMORY = 256 * 2**20
 """Bytes of activations that a worker keeps for later trials, of each device (our choice)."""
@@ -37,6 +47,14 @@ class Task:
     """Images between two reports."""
     execution: Execution = EAGER
     """How the quantized model is computed."""
+    weights_by_bits: WeightsByBits = field(default_factory=dict)
+    """Where bits are searched: the weights with each number of bits."""
+
+    def weights_of(self, allocation: Mapping[str, Choice]) -> Mapping[str, QuantizedTensor]:
+        """The quantized weights under an allocation."""
+        if not self.weights_by_bits:
+            return self.weights
+        return select_weights(self.weights_by_bits, allocation, self.candidates.layers)
 
     @property
     def num_chunks(self) -> int:
@@ -91,7 +109,7 @@ class Objective:
         self._task, self._device = task, torch.device(device)
         model = copy.deepcopy(task.model).to(self._device)
         fitted = task.candidates
-        anything = fitted.select(igq.uniform(fitted.layers, fitted.num_groups[0]))
+        anything = {name: next(iter(found.values())) for name, found in fitted.quantizers.items()}
         made = assemble(model, anything, task.weights)
         self._model = accelerate(made, task.execution, max(fitted.num_groups))
         self._images = task.images.to(self._device)
@@ -99,7 +117,7 @@ class Objective:
         self._prefixes = Prefixes(memory)
 
     @torch.inference_mode()
-    def evaluate(self, allocation: Mapping[str, int]) -> Iterator[Seen]:
+    def evaluate(self, allocation: Mapping[str, Choice]) -> Iterator[Seen]:
         """Yield what each chunk of search images shows, in turn.
 
         Raises:
@@ -108,6 +126,7 @@ class Objective:
         """
         task = self._task
         set_quantizers(self._model, task.candidates.select(allocation))
+        set_weights(self._model, task.weights_of(allocation))
         steps = stages(self._model)
         known = self._known(allocation, len(steps))
         chunks = zip(
@@ -132,12 +151,12 @@ class Objective:
                 raise FloatingPointError("the KL of an image is not finite")
             yield Seen(kls.tolist(), shifts(reference, outputs).tolist())
 
-    def _known(self, allocation: Mapping[str, int], steps: int) -> list[Hashable]:
+    def _known(self, allocation: Mapping[str, Choice], steps: int) -> list[Hashable]:
         """For each step of the forward pass, all of the allocation that its input depends on."""
         layers = self._task.candidates.layers
-        at = {layer.name: stage_of(layer) % steps for layer in layers if layer.grouped}
+        at = {layer.name: stage_of(layer) % steps for layer in layers}
         return [
-            tuple(groups for name, groups in allocation.items() if at[name] < step)
+            tuple(choice for name, choice in allocation.items() if at[name] < step)
             for step in range(steps)
         ]
 
@@ -165,7 +184,7 @@ class Evaluator:
         """Made once, by the first trial: should that fail, it is the trial that says why."""
         return Objective(self.task, self.device)
 
-    def reports(self, allocation: Mapping[str, int]) -> Iterator[Report]:
+    def reports(self, allocation: Mapping[str, Choice]) -> Iterator[Report]:
         """Evaluate an allocation, chunk by chunk."""
         chunk, start = 0, perf_counter()
         try:

@@ -6,7 +6,6 @@ among that, so that another budget starts from the same table.
 """
 
 import copy
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,44 +15,35 @@ from torch import nn
 from igq import (
     Allocation,
     BopsTable,
-    Candidates,
-    Corrected,
     Layer,
     allocate,
-    correct,
     create,
     create_pretrained,
-    fit,
     layers,
-    observe,
     sensitivity,
-    uniform,
 )
 from igq import bops as bops_table
+from igq.allocation import Harm
+from igq.cost import tie
 from igq.evaluation import log_probabilities
-from igq.vit import EAGER, Execution, quantize_weights
-from pipeline.budget import largest_uniform, random_allocation, resolve
-from pipeline.cache import (
-    load_candidates,
-    load_corrected,
-    load_harm,
-    save_candidates,
-    save_corrected,
-    save_harm,
-)
-from pipeline.config import Folder, digest
+from igq.layers import Tie, tied
+from igq.mixed import measure_parts, mixed_bops, mixed_harm, parts_forwards, uniform_allocations
+from igq.sensitivity import sensitivity_forwards
+from igq.vit import EAGER, Execution
+from pipeline.budget import Budgets, largest_uniform, random_allocation, resolve
+from pipeline.cache import load_harm, save_harm
+from pipeline.calibrating import Calibration, Steps, options_of
+from pipeline.config import digest
 from pipeline.data import Images
+from pipeline.files import read_json, write_json
 from pipeline.objective import Objective, Task
 from pipeline.study import Origin
-from search_spaces import SearchSpace, WeightMethod
+from search_spaces import SearchSpace
 
 CHUNKS = 8
 """Reports of a trial that is not stopped (our choice: the pruner needs at least 4)."""
 RANDOM_TRIALS = 8
 """Random baselines, but no more than a quarter of the trials."""
-
-Steps = Callable[[str], Callable[[float], None]]
-"""Names a step that begins; gives what to call with the share of it that is done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +56,9 @@ class Preparation:
     layers: tuple[Layer, ...]
     bops: BopsTable
     budget: int
-    harm: Mapping[str, Mapping[int, float]]
+    harm: Harm
+    harm_forwards: int
+    """Image-forward-passes that the harm table takes."""
 
 
 def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], BopsTable, int]:
@@ -76,10 +68,12 @@ def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], Bops
         InfeasibleBudgetError: even the cheapest allocation costs more.
         UnsupportedModelError: the model's layers cannot be listed.
     """
-    listed = layers(model)
-    bits = (space.weight_bits, space.activation_bits)
-    table = bops_table(listed, space.num_groups, *bits)
-    return listed, table, resolve(space.budget, listed, table, *bits)
+    listed, ties = layers(model), Tie(space.tied) if space.tied else None
+    if (options := options_of(space)) is not None:
+        table = mixed_bops(listed, options, space.base_bits, ties)
+    else:
+        table = bops_table(listed, space.num_groups, *space.base_bits).tied(tied(listed, ties))
+    return listed, table, resolve(space.budget, listed, table, *space.base_bits)
 
 
 def load_model(space: SearchSpace, weights: Path | None = None) -> nn.Module:
@@ -96,31 +90,28 @@ def load_model(space: SearchSpace, weights: Path | None = None) -> nn.Module:
 
 
 def prepare(
-    space: SearchSpace,
+    calibration: Calibration,
     model: nn.Module,
-    model_key: str,
-    calibration: Images,
+    images: Images,
     search: Images,
-    folder: Folder,
     steps: Steps,
     execution: Execution = EAGER,
 ) -> Preparation:
-    """Compute, or read from the cache, what every trial shares.
+    """Compute, or read from the cache, what every trial shares; `images` are those to calibrate on.
 
     Raises:
         InfeasibleBudgetError: even the cheapest allocation costs more than the budget.
     """
+    space = calibration.space
     listed, table, budget = costs(space, model)
-    fitted = candidates_file(folder, space, model_key, calibration.fingerprint)
-    candidates = _candidates(space, model, calibration, fitted, steps)
-    if space.weight_method is WeightMethod.CORRECTED:
-        path = weights_file(folder, space, model_key, calibration.fingerprint)
-        _correct(space, model, candidates, calibration, path, steps)
+    calibration.compute(model, images, steps)
+    candidates = calibration.candidates(model)
     travelling = copy.deepcopy(model).cpu()  # to workers, which may have another device or none
-    quantized = quantized_weights(space, travelling, folder, model_key, calibration.fingerprint)
+    changed, weights = calibration.weights(travelling)
     task = Task(
-        model=quantized.model,
-        weights=quantized.weights,
+        model=changed,
+        weights=next(iter(weights.values())),
+        weights_by_bits=weights if space.mixed else {},
         candidates=candidates,
         images=search.values,
         reference=log_probabilities(model, search.values),
@@ -129,11 +120,13 @@ def prepare(
     )
     if execution.compiled:
         steps("compiling: up to half a minute the first time, a few seconds when it is cached")
-        at_hand = uniform(listed, space.num_groups[0])
+        at_hand = Allocation.of(table.expand(uniform_allocations(table)[0]))
         next(Objective(task, next(model.parameters()).device).evaluate(at_hand))
-    harm_from = [fitted.stem, search.fingerprint, space.sensitivity_images, asdict(execution)]
-    harm = _harm(space, model, task, folder.cache / f"harm_{digest(harm_from)}.json", steps)
-    return Preparation(model, task, listed, table, budget, harm)
+    kept = calibration.candidates_file.stem
+    harm_from = [kept, search.fingerprint, space.sensitivity_images, asdict(execution)]
+    path = calibration.folder.cache / f"harm_{digest(harm_from)}.json"
+    harm, forwards = _harm(space, model, task, table, path, steps)
+    return Preparation(model, task, listed, table, budget, harm, forwards)
 
 
 def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Origin, Allocation]]:
@@ -141,7 +134,7 @@ def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Or
     table, budget = preparation.bops, preparation.budget
     generator = np.random.default_rng([seed, len(preparation.layers)])
     return [
-        (Origin.UNIFORM, largest_uniform(preparation.layers, table, budget)),
+        (Origin.UNIFORM, largest_uniform(table, budget)),
         (Origin.ILP, allocate(preparation.harm, table, budget)),
         *(
             (Origin.RANDOM, random_allocation(table, budget, generator))
@@ -150,64 +143,34 @@ def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Or
     ]
 
 
-def candidates_file(folder: Folder, space: SearchSpace, model_key: str, calibration: str) -> Path:
-    """Where the candidates lie that were fitted to these weights and calibration images."""
-    key = digest([model_key, calibration, space.num_groups, space.activation_bits])
-    return folder.cache / f"candidates_{key}.safetensors"
-
-
-def weights_file(folder: Folder, space: SearchSpace, model_key: str, calibration: str) -> Path:
-    """Where the corrected weights lie that follow from these candidates."""
-    fitted = candidates_file(folder, space, model_key, calibration)
-    return folder.cache / f"weights_{digest([fitted.stem, space.weight_bits])}.safetensors"
-
-
-def quantized_weights(
-    space: SearchSpace, model: nn.Module, folder: Folder, model_key: str, calibration: str
-) -> Corrected:
-    """The model's weights as the space quantizes them; corrected ones are read from the cache.
-
-    Raises:
-        StudyError: the cache does not hold them.
-    """
-    if space.weight_method is WeightMethod.NEAREST:
-        return Corrected(model, quantize_weights(model, space.weight_bits))
-    path = weights_file(folder, space, model_key, calibration)
-    return load_corrected(path, model, space.weight_bits)
-
-
-def _correct(
-    space: SearchSpace,
-    model: nn.Module,
-    candidates: Candidates,
-    calibration: Images,
-    path: Path,
-    steps: Steps,
-) -> None:
-    if not path.exists():
-        progress = steps("correcting the weights")
-        images, bits = calibration.values, space.weight_bits
-        save_corrected(path, correct(model, candidates, images, bits, progress=progress))
-
-
-def _candidates(
-    space: SearchSpace, model: nn.Module, calibration: Images, path: Path, steps: Steps
-) -> Candidates:
-    if not path.exists():
-        ranges = observe(model, calibration.values)
-        progress = steps("fitting every layer for every number of groups")
-        save_candidates(path, fit(ranges, space.num_groups, space.activation_bits, progress))
-    return load_candidates(path, layers(model), space.num_groups, space.activation_bits)
+def front_baselines(
+    preparation: Preparation, budgets: Budgets, trials: int
+) -> list[tuple[Origin, Allocation]]:
+    """Where a front starts from: every uniform allocation in the range, and the ILP at its cost."""
+    table = preparation.bops
+    within = [a for a in uniform_allocations(table) if table.of(a) <= budgets.high][
+        -max(1, trials // 4) :
+    ]
+    solved = [allocate(preparation.harm, table, table.of(allocation)) for allocation in within]
+    pairs = zip(within, solved, strict=True)
+    return [first for a, b in pairs for first in ((Origin.UNIFORM, a), (Origin.ILP, b))]
 
 
 def _harm(
-    space: SearchSpace, model: nn.Module, task: Task, path: Path, steps: Steps
-) -> dict[str, dict[int, float]]:
+    space: SearchSpace, model: nn.Module, task: Task, table: BopsTable, path: Path, steps: Steps
+) -> tuple[Harm, int]:
+    """The harm of each choice of the table, and the image-forward-passes that it takes."""
+    images, candidates = task.images[: space.sensitivity_images], task.candidates
+    options, weights = options_of(space), task.weights_by_bits
     if not path.exists():
-        images = task.images[: space.sensitivity_images]
         progress = steps("measuring how much each layer matters")
-        harm = sensitivity(
-            model, task.candidates, images, task.chunk_size, task.execution, progress
-        )
-        save_harm(path, harm)
-    return load_harm(path)
+        if options is not None:
+            write_json(path, measure_parts(model, candidates, weights, options, images, progress))
+        else:
+            harm = sensitivity(model, candidates, images, task.chunk_size, task.execution, progress)
+            save_harm(path, harm)
+    if options is not None:
+        passes = parts_forwards(model, candidates.layers, options, len(images))
+        return mixed_harm(table, read_json(path), options), round(passes)
+    passes = sensitivity_forwards(model, candidates, len(images))
+    return tie(load_harm(path), table.members), round(passes)

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
-from optuna.pruners import WilcoxonPruner
+from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from igq import Allocation, BopsTable
+from pipeline.budget import Budgets
 from pipeline.config import Sampler
 from pipeline.errors import StudyError
 from pipeline.samplers import Space, make_sampler
@@ -34,23 +35,23 @@ class Proposals:
         journal: Path,
         name: str,
         bops: BopsTable,
-        budget: int,
+        budget: int | Budgets,
         baselines: Sequence[tuple[Origin, Allocation]],
         sampler: Sampler = Sampler.SURROGATE,
         seed: int = 0,
     ) -> None:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self._bops, self._budget = bops, budget
-        self._space = Space(bops)
+        budgets = Budgets(budget, budget) if isinstance(budget, int) else budget
+        self._bops, self._budget, self._space = bops, budgets.high, Space(bops)
         # Only one driver has the study open: a lock that is still there is a dead one's.
         Path(f"{journal}.lock").unlink(missing_ok=True)
         _drop_torn_line(journal)
         self._study = optuna.create_study(
             study_name=name,
             storage=JournalStorage(JournalFileBackend(str(journal))),
-            sampler=make_sampler(sampler, self._space, budget, seed),
-            pruner=WilcoxonPruner(p_threshold=P_THRESHOLD),
+            sampler=make_sampler(sampler, self._space, budgets, seed),
+            pruner=_pruner(budgets),
             load_if_exists=True,
         )
         self._running: dict[int, optuna.trial.Trial] = {}
@@ -69,7 +70,7 @@ class Proposals:
         cost = self._bops.of(allocation)
         trial.set_constraint("bops", float(cost - self._budget))
         self._running[trial.number] = trial
-        return Proposal(trial.number, origin, allocation, cost)
+        return Proposal(trial.number, origin, self._space.of_layers(allocation), cost)
 
     def should_stop(self, number: int, chunk: int, kl: float) -> bool:
         """Take the mean KL of a chunk of images; whether Optuna's pruner would go no further."""
@@ -150,7 +151,12 @@ def _trial(trial: FrozenTrial, space: Space) -> Trial:
     noted = trial.user_attrs
     allocation = space.decode(trial.params)
     return Trial(
-        Proposal(trial.number, Origin(noted["origin"]), allocation, space.bops.of(allocation)),
+        Proposal(
+            trial.number,
+            Origin(noted["origin"]),
+            space.of_layers(allocation),
+            space.bops.of(allocation),
+        ),
         State(noted["state"]),
         tuple(noted["kls"]),
         noted["seconds"],
@@ -166,3 +172,8 @@ _TOLD = {
     State.OVER_BUDGET: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
+
+
+def _pruner(budgets: Budgets) -> BasePruner:
+    """None for a range of budgets: a cheap allocation is worse than the best and still wanted."""
+    return WilcoxonPruner(p_threshold=P_THRESHOLD) if budgets.low == budgets.high else NopPruner()

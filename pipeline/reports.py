@@ -1,8 +1,7 @@
-"""What a person sees of a study in the end: tables, the allocation as a picture, figures."""
+"""What a person reads of a study in the end: tables, and the allocation as a picture."""
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
 from rich.box import SIMPLE
@@ -10,43 +9,108 @@ from rich.table import Table
 from rich.text import Text
 
 from igq import Layer, Score
-from pipeline.study import Comparison, Origin, State, Trial, best
+from igq.layers import block_and_place
+from igq.settings import Choice, Setting
+from pipeline.comparison import Comparison
+from pipeline.intervals import Interval
+from pipeline.study import Trial, knee
+from search_spaces import SearchSpace
 
-BLOCK = re.compile(r"(?:blocks\.)?(.*\d)\.(\D+\d*)")
-"""A layer's name as its block (all up to the last index) and its place in it."""
+
+def spaces_table(spaces: Sequence[SearchSpace]) -> Table:
+    """Search spaces, one in a row."""
+    table = Table()
+    for heading in ("space", "model", "W", "A", "groups", "budget", "trials"):
+        table.add_column(heading)
+    for space in spaces:
+        table.add_row(
+            space.name,
+            space.model.name,
+            _numbers(space.weight_bits),
+            _numbers(space.activation_bits),
+            _numbers(space.num_groups),
+            str(space.budget),
+            str(space.trials),
+        )
+    return table
+
+
+def _numbers(value: int | tuple[int, ...]) -> str:
+    return str(value) if isinstance(value, int) else " ".join(map(str, value))
 
 
 def comparison_table(
-    rows: Sequence[Comparison], images: int, reference_top1: float | None
+    rows: Sequence[Comparison], title: str, over: str, reference_top1: float | None = None
 ) -> Table:
-    """Best against the baselines on images that the search did not see."""
-    table = Table(title=f"On {images} images that the search did not see", box=SIMPLE)
-    table.add_column("allocation")
-    for heading in ("trial", "BOPs", "KL", "less uniform's", "top-1", "kept", "searched KL"):
+    """Best beside its rivals; intervals are over what `over` names, images or seeds."""
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("allocation", no_wrap=True)
+    headings = ("BOPs", "passes", "search KL", "KL", "best less this", "the best is")
+    for heading in (*headings, "top-1", "kept", "points more"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
+        kept = row.top1 is not None and reference_top1
         table.add_row(
             row.name,
-            str(row.number),
             f"{row.bops:.3e} (+{row.overhead:.1%})",
-            f"{row.kl:.4f} ± {row.kl_error:.4f}",
-            f"{row.difference:+.4f} ± {row.difference_error:.4f}" if row.difference else "",
-            "" if row.top1 is None else f"{row.top1:.2%}",
-            f"{row.top1 / reference_top1:.3f}" if row.top1 is not None and reference_top1 else "",
+            f"{row.forwards:,.0f}",
             f"{row.search_kl:.4f}",
+            _with_reach(row.kl),
+            "" if row.difference is None else _with_reach(row.difference, "+"),
+            verdict(row),
+            "" if row.top1 is None else f"{row.top1.mean:.2%}",
+            f"{row.top1.mean / reference_top1:.3f}" if kept and row.top1 and reference_top1 else "",
+            "" if row.top1_difference is None else _points(row.top1_difference),
         )
-    caption = "± one standard error over images; differences are paired by image"
+    caption = (
+        f"± half a 95 % interval over {over}, differences paired; passes: image-forward-passes to "
+        "find it; points more: the best's top-1 less this one's"
+    )
     if reference_top1 is not None:
         caption += f"; full precision: top-1 {reference_top1:.2%}"
     table.caption = caption
     return table
 
 
-def allocation_picture(layers: Sequence[Layer], allocation: Mapping[str, int]) -> Table:
+def verdict(row: Comparison) -> str:
+    """What the interval of the KLs' difference allows to say of the best against this one."""
+    if row.difference is None:
+        return ""
+    if row.difference.holds_zero:
+        return "no different"
+    return "better" if row.difference.mean < 0 else "worse"
+
+
+def _with_reach(known: Interval, sign: str = "") -> str:
+    reach = known.high - known.mean
+    return f"{known.mean:{sign}.4f}" + (f" ± {reach:.4f}" if isfinite(reach) else "")
+
+
+def _points(known: Interval) -> str:
+    reach = 100 * (known.high - known.mean)
+    return f"{100 * known.mean:+.2f}" + (f" ± {reach:.2f}" if isfinite(reach) else "")
+
+
+def front_lines(points: Sequence[Trial]) -> list[str]:
+    """The front in words: what a budget buys, and where more of it begins to buy less."""
+    bend = knee(points)
+    lines = ["KL on search images for BOPs:"]
+    for trial in points:
+        mark = "  <- knee: more BOPs buy less from here on" if trial is bend else ""
+        lines.append(
+            f"  {trial.proposal.bops:.4e}  {trial.kl:.4f}  trial {trial.number}, "
+            f"{trial.proposal.origin.value}{mark}"
+        )
+    if bend is not None:
+        lines.append(f"The knee: igq export STUDY --budget bops:{bend.proposal.bops} --out FOLDER")
+    return lines
+
+
+def allocation_picture(layers: Sequence[Layer], allocation: Mapping[str, Choice]) -> Table:
     """The number of groups of each layer: a row for each block, a column for each place in it."""
-    grid = _grid(layers, allocation)
+    grid = block_grid(layers, allocation)
     columns = list(dict.fromkeys(place for row in grid.values() for place in row))
-    most = max(allocation.values())
+    most = max(map(weight_of, allocation.values()))
     table = Table(title="Groups of each layer", padding=(0, 1))
     table.add_column("block", justify="right")
     for column in columns:
@@ -143,79 +207,25 @@ def evaluation_lines(measured: Measured) -> list[str]:
     return lines
 
 
-def _grid(layers: Sequence[Layer], allocation: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def block_grid(
+    layers: Sequence[Layer], allocation: Mapping[str, Choice]
+) -> dict[str, dict[str, Choice]]:
     """Block -> place in the block -> number of groups."""
-    grid: dict[str, dict[str, int]] = {}
+    grid: dict[str, dict[str, Choice]] = {}
     for layer in layers:
         if layer.name in allocation:
-            match = BLOCK.fullmatch(layer.name)
-            block, place = match.groups() if match else ("", layer.name)
-            grid.setdefault(block, {})[place] = allocation[layer.name]
+            block, place = block_and_place(layer.name)
+            grid.setdefault(block.removeprefix("blocks."), {})[place] = allocation[layer.name]
     return grid
 
 
-def _cell(groups: int, most: int) -> Text:
-    eighths = max(1, round(8 * groups / most))
-    return Text(f"{groups:3d} {'▁▂▃▄▅▆▇█'[eighths - 1]}")
+def weight_of(choice: Choice) -> int:
+    """How much a choice spends, for a picture: its groups, or where it has bits their sum."""
+    if isinstance(choice, Setting):
+        return (choice.weight_bits or 0) + (choice.activation_bits or 0)
+    return choice
 
 
-def write_figures(
-    folder: Path,
-    trials: Sequence[Trial],
-    budget: int,
-    layers: Sequence[Layer],
-    allocation: Mapping[str, int],
-) -> list[Path]:
-    """Draw the trials (KL against BOPs) and the allocation; gives the files written."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    folder.mkdir(parents=True, exist_ok=True)
-    return [
-        _draw_trials(folder / "trials.png", trials, budget),
-        _draw_allocation(folder / "allocation.png", layers, allocation),
-    ]
-
-
-def _draw_trials(path: Path, trials: Sequence[Trial], budget: int) -> Path:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for origin in Origin:
-        mine = [t for t in trials if t.proposal.origin is origin and t.state is State.COMPLETE]
-        axes.scatter(*_places(mine), label=origin.value)
-    stopped = [t for t in trials if t.state is State.PRUNED]
-    axes.scatter(*_places(stopped), marker="x", color="lightgrey", label="pruned (KL so far)")
-    axes.axvline(budget, color="black", linestyle=":", label="budget")
-    found = best(trials, budget)
-    if found is not None and found.kl is not None:
-        axes.annotate("best", (found.proposal.bops, found.kl))
-    axes.set(xlabel="bit operations of one image", ylabel="KL on search images, nats")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    return path
-
-
-def _places(trials: Sequence[Trial]) -> tuple[list[int], list[float]]:
-    return [t.proposal.bops for t in trials], [t.kl or 0.0 for t in trials]
-
-
-def _draw_allocation(path: Path, layers: Sequence[Layer], allocation: Mapping[str, int]) -> Path:
-    from matplotlib.figure import Figure
-
-    grid = _grid(layers, allocation)
-    places = list(dict.fromkeys(place for row in grid.values() for place in row))
-    values = [[row.get(place, 0) for place in places] for row in grid.values()]
-    figure = Figure(figsize=(6, 1 + 0.4 * len(grid)), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(values, aspect="auto", cmap="viridis")
-    axes.set_xticks(range(len(places)), places)
-    axes.set_yticks(range(len(grid)), [f"block {block}" for block in grid])
-    for y, row in enumerate(values):
-        for x, groups in enumerate(row):
-            ink = "white" if 2 * groups < max(allocation.values()) else "black"
-            axes.text(x, y, str(groups), ha="center", va="center", color=ink)
-    figure.colorbar(image, label="groups")
-    figure.savefig(path, dpi=120)
-    return path
+def _cell(choice: Choice, most: int) -> Text:
+    eighths = max(1, round(8 * weight_of(choice) / most))
+    return Text(f"{choice!s:>3} {'▁▂▃▄▅▆▇█'[eighths - 1]}")

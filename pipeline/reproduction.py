@@ -19,11 +19,11 @@ from igq import Candidates, Corrected
 from igq.evaluation import accuracy, log_probabilities
 from igq.grouping import Quantizer
 from igq.vit import accelerate, assemble, quantize_weights
+from pipeline.calibrating import Steps
 from pipeline.config import Engine
 from pipeline.data import Preprocessing, Source, draw, open_source
 from pipeline.errors import DataError
 from pipeline.execution import execution
-from pipeline.preparation import Steps
 from pipeline.published import COLUMNS, PUBLISHED, Published
 from search_spaces import WeightMethod
 

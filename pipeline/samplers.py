@@ -18,7 +18,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from igq import Allocation, BopsTable
-from pipeline.budget import Generator, keep, least_harm
+from igq.settings import Choice, Setting
+from pipeline.budget import Budgets, Generator, keep, least_harm, swap
 from pipeline.config import Sampler
 from pipeline.surrogate import SMALLEST, Evidence, Numbers, learn
 
@@ -40,18 +41,22 @@ class Space:
 
     def __init__(self, bops: BopsTable) -> None:
         self.bops = bops
-        self.choices = {name: sorted(costs) for name, costs in bops.layers.items()}
+        self.choices = {name: bops.choices(name) for name in bops.layers}
         self.distributions: Mapping[str, BaseDistribution] = {
             name: IntDistribution(0, len(choices) - 1) for name, choices in self.choices.items()
         }
 
-    def encode(self, allocation: Mapping[str, int]) -> dict[str, int]:
+    def encode(self, allocation: Mapping[str, Choice]) -> dict[str, int]:
         """Parameters of an allocation."""
-        return {name: self.choices[name].index(groups) for name, groups in allocation.items()}
+        return {name: self.choices[name].index(choice) for name, choice in allocation.items()}
 
     def decode(self, params: Mapping[str, Any]) -> Allocation:
         """The allocation that parameters stand for."""
         return Allocation.of({name: self.choices[name][params[name]] for name in self.choices})
+
+    def of_layers(self, allocation: Allocation) -> Allocation:
+        """The allocation layer by layer: what is tied is chosen once."""
+        return Allocation.of(self.bops.expand(allocation))
 
     def allocation(self, places: Sequence[int]) -> Allocation:
         """The allocation with these places of the layers' choices, in order."""
@@ -65,10 +70,10 @@ class Space:
         """Parameters in the order of the layers."""
         return tuple(params[name] for name in self.choices)
 
-    def array(self, of: Callable[[str, int], float], absent: float) -> Numbers:
+    def array(self, of: Callable[[str, Choice], float], absent: float) -> Numbers:
         """(layers, choices): a number for each, `absent` where there is none."""
         most = max(len(choices) for choices in self.choices.values())
-        rows = [[of(name, g) for g in choices] for name, choices in self.choices.items()]
+        rows = [[of(name, c) for c in choices] for name, choices in self.choices.items()]
         return np.array([row + [absent] * (most - len(row)) for row in rows], dtype=float)
 
 
@@ -77,8 +82,10 @@ class _Ended:
     """What a trial has shown."""
 
     places: Key
-    complete: bool
-    """It saw every image."""
+    cost: int
+    """In BOPs."""
+    kl: float | None
+    """Mean over every image; None where it did not see all."""
     logs: Numbers
     """Logarithm of the shift of each image that it saw, or of its KL where none was measured."""
 
@@ -106,7 +113,8 @@ class Memory:
             elif kls := trial.user_attrs.get("kls"):
                 self._ended[trial.number] = _Ended(
                     self._space.places(trial.params),
-                    trial.state is TrialState.COMPLETE,
+                    self._space.bops.of(self._space.decode(trial.params)),
+                    trial.value if trial.state is TrialState.COMPLETE else None,
                     np.log(np.array(trial.user_attrs.get("shifts") or kls) + SMALLEST),
                 )
 
@@ -125,24 +133,34 @@ class Memory:
         rows = [self._ended[number] for number in sorted(self._ended)]
         return Evidence.of([row.places for row in rows], [row.logs for row in rows])
 
-    @property
-    def best(self) -> Key | None:
-        """The allocation that shifts least among those that saw every image."""
-        whole = [(row.logs.mean(), row.places) for row in self._ended.values() if row.complete]
-        return min(whole)[1] if whole else None
+    def best(self, budget: int) -> Key | None:
+        """The allocation within the budget that shifts least, of those that saw every image."""
+        whole = self._whole(budget)
+        return min(whole, key=lambda row: (row.logs.mean(), row.places)).places if whole else None
+
+    def least_kl(self, budget: int) -> Key | None:
+        """The allocation within the budget of least KL, of those that saw every image."""
+        whole = self._whole(budget)
+        return min(whole, key=lambda row: (row.kl, row.places)).places if whole else None
+
+    def _whole(self, budget: int) -> list[_Ended]:
+        rows = self._ended.values()
+        return [row for row in rows if row.kl is not None and row.cost <= budget]
 
 
-def make_sampler(kind: Sampler, space: Space, budget: int, seed: int) -> BaseSampler:
+def make_sampler(kind: Sampler, space: Space, budgets: Budgets, seed: int) -> BaseSampler:
     """The sampler that goes by this name."""
     match kind:
         case Sampler.SURROGATE:
-            return SurrogateSampler(space, budget, seed)
+            return SurrogateSampler(space, budgets, seed)
         case Sampler.LOCAL:
-            return LocalSampler(space, budget, seed)
+            return LocalSampler(space, budgets, seed)
+        case Sampler.SWAPS:
+            return SwapsSampler(space, budgets, seed)
         case Sampler.TPE:
-            return Optunas(TPESampler, space, budget, seed)
+            return Optunas(TPESampler, space, budgets, seed)
         case Sampler.RANDOM:
-            return Optunas(RandomSampler, space, budget, seed)
+            return Optunas(RandomSampler, space, budgets, seed)
         case Sampler.PLAIN:
             return TPESampler(seed=seed)
 
@@ -150,8 +168,8 @@ def make_sampler(kind: Sampler, space: Space, budget: int, seed: int) -> BaseSam
 class WithinBudget(BaseSampler, ABC):
     """Proposes whole allocations, within the budget and never the same one twice."""
 
-    def __init__(self, space: Space, budget: int, seed: int) -> None:
-        self.space, self._budget, self._seed = space, budget, seed
+    def __init__(self, space: Space, budgets: Budgets, seed: int) -> None:
+        self.space, self.budgets, self._seed = space, budgets, seed
         self.memory = Memory(space)
 
     @abstractmethod
@@ -169,9 +187,10 @@ class WithinBudget(BaseSampler, ABC):
         """Propose an allocation within the budget that the study has not tried."""
         generator = np.random.default_rng([self._seed, trial.number])
         self.memory.update(study)
+        budget = self.budgets.of(trial.number)
         allocation = self.propose(study, trial, generator)
         for _ in range(REDRAWS):
-            kept = keep(allocation, self.space.bops, self._budget, generator)
+            kept = keep(allocation, self.space.bops, budget, generator)
             if not self.memory.tried(kept):
                 break
             allocation = self.changed(kept, 1, generator)
@@ -190,15 +209,18 @@ class WithinBudget(BaseSampler, ABC):
     def changed(self, allocation: Allocation, layers: int, generator: Generator) -> Allocation:
         """The allocation with some layers, drawn at random, set to another choice."""
         names = generator.choice(list(allocation), min(layers, len(allocation)), replace=False)
-        drawn = {str(name): int(generator.choice(self.space.choices[name])) for name in names}
+        drawn = {
+            str(name): self.space.choices[name][generator.integers(len(self.space.choices[name]))]
+            for name in names
+        }
         return Allocation.of({**allocation, **drawn})
 
 
 class Optunas(WithinBudget):
     """One of Optuna's own samplers, made anew for each trial."""
 
-    def __init__(self, inner: type[Any], space: Space, budget: int, seed: int) -> None:
-        super().__init__(space, budget, seed)
+    def __init__(self, inner: type[Any], space: Space, budgets: Budgets, seed: int) -> None:
+        super().__init__(space, budgets, seed)
         self._inner = inner
 
     def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
@@ -211,11 +233,36 @@ class LocalSampler(WithinBudget):
     """Changes a few layers of the best allocation so far; mending the budget changes others."""
 
     def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
-        best = self.memory.best
+        best = self.memory.best(self.budgets.of(trial.number))
         if best is None:
             return self.space.decode(self.space.random(generator))
         layers = int(generator.integers(1, MOST_CHANGES + 1))
         return self.changed(self.space.allocation(best), layers, generator)
+
+
+class SwapsSampler(WithinBudget):
+    """Swaps between two layers of the best so far: a swap is kept when the KL falls (LampQ)."""
+
+    def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
+        budget = self.budgets.of(trial.number)
+        best = self.memory.least_kl(budget)
+        if best is None:
+            return self.space.decode(self.space.random(generator))
+        return swap(self.space.allocation(best), self.space.bops, budget, generator)
+
+
+def coarseness(choice: Choice) -> float:
+    """What a layer's harm is taken to grow with: 1 / groups, times 4 for every bit less than 4.
+
+    >>> coarseness(8), coarseness(Setting(4, 4, 8)), coarseness(Setting(4, 3, 8))
+    (0.125, 1.125, 1.5)
+    """
+    if not isinstance(choice, Setting):
+        return 1 / choice
+    weights = 0.0 if choice.weight_bits is None else 4.0 ** (4 - choice.weight_bits)
+    if choice.activation_bits is None:
+        return weights
+    return weights + 4.0 ** (4 - choice.activation_bits) / (choice.num_groups or 1)
 
 
 class SurrogateSampler(LocalSampler):
@@ -224,13 +271,14 @@ class SurrogateSampler(LocalSampler):
     Near: that the worths add up is measured for steps of `REACH` places; farther away it fails.
     """
 
-    def __init__(self, space: Space, budget: int, seed: int) -> None:
-        super().__init__(space, budget, seed)
-        self._costs = space.array(lambda name, groups: space.bops.layers[name][groups], np.inf)
-        self._features = space.array(lambda name, groups: 1 / groups, 0.0)
+    def __init__(self, space: Space, budgets: Budgets, seed: int) -> None:
+        super().__init__(space, budgets, seed)
+        self._costs = space.array(lambda name, choice: space.bops.layers[name][choice], np.inf)
+        self._features = space.array(lambda name, choice: coarseness(choice), 0.0)
 
     def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
-        best = self.memory.best
+        budget = self.budgets.of(trial.number)
+        best = self.memory.best(budget)
         if best is None or self.memory.size < LEARNABLE:
             return super().propose(study, trial, generator)
         evidence = self.memory.evidence
@@ -238,7 +286,7 @@ class SurrogateSampler(LocalSampler):
         worths = learn(features, *evidence.effects).draw(generator)
         steps = np.arange(self._costs.shape[1]) - np.array(best)[:, None]
         costs = np.where(np.abs(steps) <= REACH, self._costs, np.inf)
-        room = self._budget - self.space.bops.fixed
+        room = budget - self.space.bops.fixed
         return self.space.allocation(
             least_harm(worths[:, None] * self._features, costs, room).tolist()
         )

@@ -1,12 +1,11 @@
 """A search from beginning to end: the place where all parts are put together.
 
 Whatever can be refused is refused first, before anything is written; then what every trial shares
-is computed, trials run, and the best is compared with the baselines on images of their own.
+is computed, trials run, and the best is compared with its rivals on images of their own.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,8 +14,10 @@ from torch import nn
 
 from igq import Layer
 from igq.vit import Execution
+from pipeline.budget import Budgets, around
+from pipeline.calibrating import Calibration
 from pipeline.cluster import Cluster
-from pipeline.comparison import compare
+from pipeline.concluding import Result, conclude, found_best
 from pipeline.config import (
     Definition,
     Folder,
@@ -30,29 +31,22 @@ from pipeline.data import Images, Preprocessing, Source, draw, open_source
 from pipeline.driver import Driver
 from pipeline.errors import DataError, StudyError
 from pipeline.execution import execution
-from pipeline.files import read_json, write_json
-from pipeline.preparation import Preparation, baselines, costs, load_model, prepare
+from pipeline.files import read_json
+from pipeline.preparation import (
+    Preparation,
+    baselines,
+    costs,
+    front_baselines,
+    load_model,
+    prepare,
+)
 from pipeline.proposals import Proposals
-from pipeline.reports import write_figures
+from pipeline.rivals import run_rivals
 from pipeline.screen import Screen
-from pipeline.study import Comparison, Origin, Trial, best, best_of
+from pipeline.study import Trial
 from pipeline.tracking import StudyRun, Tracker
 
 CALIBRATION, SEARCH, VALIDATION = "calibration", "search", "validation"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a search found."""
-
-    folder: Folder
-    trials: tuple[Trial, ...]
-    best: Trial
-    comparisons: tuple[Comparison, ...]
-    validation_images: int
-    reference_top1: float | None
-    """Top-1 of the full-precision model on the validation images."""
-    layers: tuple[Layer, ...]
 
 
 def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen) -> Result:
@@ -75,23 +69,28 @@ def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen)
         tracker.start(_study_run(definition, budget, folder))
         write_definition(folder, definition)
         try:
+            calibration = Calibration(
+                folder, space, definition.model, images[CALIBRATION].fingerprint
+            )
             preparation = prepare(
-                space,
+                calibration,
                 model,
-                definition.model,
                 images[CALIBRATION],
                 images[SEARCH],
-                folder,
                 screen.step,
                 definition.execution,
             )
             trials = _run_trials(request, preparation, cluster, tracker, screen)
-            result = _conclude(request, preparation, trials, images[VALIDATION], screen)
-            _report(result, preparation, images[VALIDATION], tracker)
+            found_best(trials, preparation.budget)
+            rivals = []
+            if request.rivals and not request.front:
+                rivals = run_rivals(request, preparation, trials, cluster, screen)
+            return conclude(
+                folder, preparation, trials, rivals, images[VALIDATION], tracker, screen
+            )
         except BaseException:
             tracker.interrupt()
             raise
-        return result
 
 
 def _device() -> str:
@@ -161,6 +160,7 @@ def _definition(
         seed=request.seed,
         sampler=request.sampler,
         execution=execution,
+        front=request.front,
     )
 
 
@@ -173,14 +173,15 @@ def _study_run(definition: Definition, budget: int, folder: Folder) -> StudyRun:
         params={
             "model": space.model.name,
             "weights": definition.weights or "pretrained",
-            "weight_bits": space.weight_bits,
-            "activation_bits": space.activation_bits,
+            "weight_bits": str(space.weight_bits),
+            "activation_bits": str(space.activation_bits),
             "num_groups": str(list(space.num_groups)),
             "budget": str(space.budget),
             "seed": definition.seed,
             "sampler": definition.sampler.value,
             "compiled": definition.execution.compiled,
             "bfloat16": definition.execution.bfloat16,
+            "front": str(definition.front),
             **{f"{purpose}_images": source for purpose, source in definition.sources.items()},
             "folder": str(folder.path.absolute()),
         },
@@ -194,12 +195,17 @@ def _run_trials(
     tracker: Tracker,
     screen: Screen,
 ) -> tuple[Trial, ...]:
+    budgets = Budgets(preparation.budget, preparation.budget)
+    first = baselines(preparation, request.num_trials, request.seed)
+    if request.front:
+        budgets = around(preparation.budget, preparation.bops)
+        first = front_baselines(preparation, budgets, request.num_trials)
     proposals = Proposals(
         Folder(request.out).journal,
         request.space.name,
         preparation.bops,
-        preparation.budget,
-        baselines(preparation, request.num_trials, request.seed),
+        budgets,
+        first,
         request.sampler,
         request.seed,
     )
@@ -208,80 +214,8 @@ def _run_trials(
         tracker,
         trials=request.num_trials,
         images=len(preparation.task.images),
-        budget=preparation.budget,
+        budget=budgets.high,
         listen=screen.trials,
     )
     cluster.run(preparation.task, driver)
     return driver.snapshot.ended
-
-
-def _conclude(
-    request: Request,
-    preparation: Preparation,
-    trials: tuple[Trial, ...],
-    validation: Images,
-    screen: Screen,
-) -> Result:
-    found = best(trials, preparation.budget)
-    if found is None:
-        errors = sorted({trial.error for trial in trials if trial.error})
-        raise StudyError(f"no trial completed within the budget. {' '.join(errors)}".strip())
-    contenders = {"best": found}
-    for origin in (Origin.UNIFORM, Origin.ILP, Origin.RANDOM):
-        if (contender := best_of(trials, origin, preparation.budget)) is not None:
-            contenders[origin.value] = contender
-    progress = screen.step("comparing on images that the search did not see")
-    comparisons, reference_top1 = compare(
-        preparation.model,
-        preparation.task,
-        preparation.bops,
-        contenders,
-        validation,
-        progress,
-    )
-    return Result(
-        Folder(request.out),
-        trials,
-        found,
-        comparisons,
-        len(validation),
-        reference_top1,
-        preparation.layers,
-    )
-
-
-def _report(result: Result, preparation: Preparation, validation: Images, tracker: Tracker) -> None:
-    """Write the result beside the study, and close the tracker's run with it."""
-    allocation = dict(result.best.proposal.allocation)
-    content = {
-        "best": {
-            "trial": result.best.number,
-            "bops": result.best.proposal.bops,
-            "search_kl": result.best.kl,
-            "allocation": allocation,
-        },
-        "budget": preparation.budget,
-        "validation": {
-            "source": validation.source,
-            "images": len(validation),
-            "fingerprint": validation.fingerprint,
-            "reference_top1": result.reference_top1,
-        },
-        "comparisons": [asdict(row) for row in result.comparisons],
-    }
-    write_json(result.folder.result, content)
-    figures = write_figures(
-        result.folder.figures, result.trials, preparation.budget, result.layers, allocation
-    )
-    metrics = {f"validation_kl_{row.name}": row.kl for row in result.comparisons}
-    metrics |= {
-        f"validation_top1_{row.name}": row.top1
-        for row in result.comparisons
-        if row.top1 is not None
-    }
-    tracker.finish(
-        metrics={"best_kl": result.best.kl or 0.0, "bops": result.best.proposal.bops, **metrics},
-        tags={"igq.best_trial": str(result.best.number)},
-        tables={"allocation.json": allocation, "result.json": content},
-        files=figures,
-    )

@@ -89,32 +89,44 @@ def best(trials: Iterable[Trial], budget: int) -> Trial | None:
     return min(qualified, key=lambda t: (t.kl, t.proposal.bops, t.number), default=None)
 
 
+def forwards(trials: Iterable[Trial]) -> int:
+    """Image-forward-passes that trials took: the search images that each of them saw."""
+    return sum(len(trial.kls) for trial in trials)
+
+
+def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """The trials that saw every image and that no cheaper one equals, cheapest first."""
+    complete = [trial for trial in trials if trial.state is State.COMPLETE]
+    found: list[Trial] = []
+    for trial in sorted(complete, key=lambda t: (t.proposal.bops, t.kl, t.number)):
+        if not found or (trial.kl or 0.0) < (found[-1].kl or 0.0):
+            found.append(trial)
+    return tuple(found)
+
+
+def knee(points: Sequence[Trial]) -> Trial | None:
+    """The point of a front from which more BOPs begin to buy less.
+
+    It is the farthest below the line between the ends, both axes from 0 to 1; None where no point
+    lies below it.
+    """
+    if len(points) < 3:
+        return None
+    first, last = points[0], points[-1]
+    width = last.proposal.bops - first.proposal.bops
+    height = (first.kl or 0.0) - (last.kl or 0.0)
+
+    def below(trial: Trial) -> float:
+        dearer = (trial.proposal.bops - first.proposal.bops) / width
+        return 1 - dearer - ((trial.kl or 0.0) - (last.kl or 0.0)) / height
+
+    found = max(points, key=below)
+    return found if below(found) > 0 else None
+
+
 def best_of(trials: Iterable[Trial], origin: Origin, budget: int) -> Trial | None:
     """The best trial that `origin` proposed."""
     return best((t for t in trials if t.proposal.origin is origin), budget)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """An allocation measured on images that the search did not see."""
-
-    name: str
-    """best, uniform, ilp or random."""
-    number: int
-    """The trial it is of."""
-    bops: int
-    overhead: float
-    """The share of BOPs that grouping adds."""
-    kl: float
-    kl_error: float
-    """Standard error of `kl` over images."""
-    difference: float
-    """Mean over images of this KL less uniform's."""
-    difference_error: float
-    """Standard error of `difference` over images."""
-    top1: float | None
-    search_kl: float
-    """KL on the search images, which the choice was made on."""
 
 
 @runtime_checkable

@@ -6,17 +6,15 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from search_spaces.schema import (
+from search_spaces.budgets import (
     BopsBudget,
     Budget,
-    ModelSpec,
     OverheadBudget,
-    SearchSpace,
-    SearchSpaceError,
     UniformBudget,
-    WeightMethod,
-    read,
+    parse_budget,
 )
+from search_spaces.messages import SearchSpaceError
+from search_spaces.schema import ModelSpec, SearchSpace, WeightMethod, read
 
 __all__ = [
     "BopsBudget",
@@ -29,6 +27,7 @@ __all__ = [
     "WeightMethod",
     "load",
     "names",
+    "parse_budget",
 ]
 
 _BUNDLED = Path(__file__).parent

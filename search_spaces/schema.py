@@ -4,84 +4,56 @@ A person writes YAML; `read` makes of it one frozen `SearchSpace` or one readabl
 in which every problem is a line: the rule, then the value.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
     JsonValue,
-    StrictInt,
+    PlainSerializer,
+    PlainValidator,
     StrictStr,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
-MOST_GROUPS = 256
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+from search_spaces.budgets import (
+    SETTING,
+    BopsBudget,
+    Budget,
+    Count,
+    Frozen,
+    Groups,
+    UniformBudget,
+)
+from search_spaces.messages import SearchSpaceError, complaint, problems
+
 _WEIGHTS_ARGUMENTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
 
 
-# Where pydantic speaks of Python, or in other words than "Input should be ...".
-_RULES = {
-    "tuple_type": "must be a list",
-    "invalid-json-value": "must be plain YAML: numbers, strings, lists, mappings",
-}
+def _bits(value: object) -> int | tuple[int, ...]:
+    """Read 4, or the list [3, 4, 6] of which the search may choose for each layer."""
+    several = isinstance(value, list | tuple)
+    listed: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    if not all(type(bits) is int for bits in listed):
+        raise ValueError("must be a valid integer")
+    if not all(2 <= bits <= 8 for bits in listed):
+        raise ValueError("must be between 2 and 8")
+    if not several:
+        return int(listed[0])
+    if len(listed) < 2 or sorted(set(listed)) != listed:
+        raise ValueError("must be at least two numbers, strictly increasing")
+    return tuple(listed)
 
 
-class SearchSpaceError(ValueError):
-    """A search space that cannot be found, read or understood; the message says why."""
+Bits = Annotated[int | tuple[int, ...], PlainValidator(_bits), PlainSerializer(lambda bits: bits)]
 
 
-def _between(low: int, high: int) -> Callable[[int], int]:
-    def check(value: int) -> int:
-        if not low <= value <= high:
-            raise ValueError(f"must be between {low} and {high}")
-        return value
-
-    return check
-
-
-def _at_least_one(value: int) -> int:
-    if value < 1:
-        raise ValueError("must be at least 1")
-    return value
-
-
-def _number(value: object) -> float:
-    """Read 21000000000, 2.1e10 (which YAML takes for a string) or 3 %."""
-    if isinstance(value, str) and (percent := _PERCENT.fullmatch(value)):
-        return float(percent[1]) / 100
-    try:
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            return float(value)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError("must be a number")
-
-
-Bits = Annotated[StrictInt, AfterValidator(_between(2, 8))]
-Groups = Annotated[StrictInt, AfterValidator(_between(1, MOST_GROUPS))]
-Count = Annotated[StrictInt, AfterValidator(_at_least_one)]
-Number = Annotated[float, BeforeValidator(_number)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelSpec(_Frozen):
+class ModelSpec(Frozen):
     """A timm model: its name, which may have a tag, and what `timm.create_model` is told besides.
 
     >>> ModelSpec.model_validate("deit_tiny_patch16_224.fb_in1k").arguments
@@ -115,63 +87,6 @@ class ModelSpec(_Frozen):
         return arguments
 
 
-class UniformBudget(_Frozen):
-    """The bit operations of this many groups in every layer."""
-
-    uniform: Groups
-
-
-class BopsBudget(_Frozen):
-    """Bit operations, for one image."""
-
-    bops: Number
-
-    @field_validator("bops")
-    @classmethod
-    def _is_positive(cls, bops: float) -> float:
-        if not 0 < bops < float("inf"):
-            raise ValueError("must be positive and finite")
-        return bops
-
-
-class OverheadBudget(_Frozen):
-    """The bit operations that grouping may add, as a share of those of one group everywhere."""
-
-    overhead: Number
-
-    @field_validator("overhead")
-    @classmethod
-    def _is_a_share(cls, overhead: float) -> float:
-        if not 0 < overhead <= 1:
-            raise ValueError("must be a share, more than 0 and at most 1, such as 3 % or 0.03")
-        return overhead
-
-
-_BUDGET_KEYS = ("uniform", "bops", "overhead")
-
-
-def _kind_of_budget(value: object) -> str | None:
-    """Name the one key that a budget has; None if it has none, several or another."""
-    if isinstance(value, UniformBudget | BopsBudget | OverheadBudget):
-        return next(iter(type(value).model_fields))
-    if isinstance(value, Mapping) and len(value) == 1:
-        (key,) = value
-        return key if key in _BUDGET_KEYS else None
-    return None
-
-
-Budget = Annotated[
-    Annotated[UniformBudget, Tag("uniform")]
-    | Annotated[BopsBudget, Tag("bops")]
-    | Annotated[OverheadBudget, Tag("overhead")],
-    Discriminator(
-        _kind_of_budget,
-        custom_error_type="budget_kind",
-        custom_error_message="Input should have exactly one of the keys uniform, bops, overhead",
-    ),
-]
-
-
 class WeightMethod(StrEnum):
     """How weights are quantized."""
 
@@ -181,7 +96,7 @@ class WeightMethod(StrEnum):
     """Codes, scales, biases and normalisations such that predictions change least."""
 
 
-class SearchSpace(_Frozen):
+class SearchSpace(Frozen):
     """What is searched: a model, its bits, the numbers of groups to choose from, the budget.
 
     `weights` None: the pretrained weights of `model`. `images` None: the caller brings them.
@@ -196,6 +111,8 @@ class SearchSpace(_Frozen):
     activation_bits: Bits
     weight_method: WeightMethod = WeightMethod.CORRECTED
     num_groups: tuple[Groups, ...]
+    tied: Literal["block", "kind"] | None = None
+    """Layers that share their number of groups: those of a block, or of a kind (fc1, softmax)."""
     budget: Budget
     calibration_images: Count = 32
     search_images: Count = 64
@@ -212,11 +129,56 @@ class SearchSpace(_Frozen):
 
     @model_validator(mode="after")
     def _budget_can_be_met(self) -> Self:
+        if self.mixed:
+            self._budget_names_bits()
+            return self
         fewest = self.num_groups[0]
-        if isinstance(self.budget, UniformBudget) and self.budget.uniform < fewest:
+        uniform = self.budget.uniform if isinstance(self.budget, UniformBudget) else fewest
+        if isinstance(uniform, str):
+            raise ValueError(
+                f"`budget.uniform` must be a number of groups where bits are not searched, "
+                f"but got budget.uniform={uniform!r}."
+            )
+        if uniform < fewest:
             rule = f"`budget.uniform` must be at least the smallest of `num_groups`, {fewest}"
-            raise ValueError(f"{rule}, but got budget.uniform={self.budget.uniform}.")
+            raise ValueError(f"{rule}, but got budget.uniform={uniform}.")
         return self
+
+    def _budget_names_bits(self) -> None:
+        if isinstance(self.budget, BopsBudget):
+            return
+        if isinstance(self.budget, UniformBudget) and isinstance(self.budget.uniform, str):
+            return
+        raise ValueError(
+            "`budget` must be bops or uniform with bits, such as w4a4g8, where bits are searched, "
+            f"but got {self.budget}."
+        )
+
+    @property
+    def mixed(self) -> bool:
+        """Whether bits are searched, and not groups alone."""
+        return isinstance(self.weight_bits, tuple) or isinstance(self.activation_bits, tuple)
+
+    @property
+    def corrected(self) -> bool:
+        """Whether weights are corrected: where bits are searched they are the nearest ones."""
+        return self.weight_method is WeightMethod.CORRECTED and not self.mixed
+
+    @property
+    def base_bits(self) -> tuple[int, int]:
+        """Bits of weights and activations that overhead is measured against.
+
+        Those of all layers, or of the budget, or else the fewest.
+        """
+        if self.mixed and isinstance(self.budget, UniformBudget):
+            match = SETTING.fullmatch(str(self.budget.uniform))
+            assert match is not None  # checked above
+            return int(match[1]), int(match[2])
+        return min(_listed(self.weight_bits)), min(_listed(self.activation_bits))
+
+
+def _listed(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def read(path: Path) -> SearchSpace:
@@ -235,25 +197,13 @@ def read(path: Path) -> SearchSpace:
     return space.model_copy(update={"weights": path.parent.absolute() / space.weights})
 
 
-def problems(error: ValidationError) -> tuple[str, ...]:
-    """Say what pydantic found in our words, one sentence for each problem.
-
-    >>> try:
-    ...     UniformBudget(uniform=0)
-    ... except ValidationError as error:
-    ...     problems(error)
-    ('`uniform` must be between 1 and 256, but got uniform=0.',)
-    """
-    return tuple(_problem(details) for details in error.errors(include_url=False))
-
-
 def _written(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _refuse(path, f"the file must be readable, but got {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _refuse(path, f"the file must be YAML, but {_complaint(error)}.") from None
+        raise _refuse(path, f"the file must be YAML, but {complaint(error)}.") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise _refuse(path, f"the file must map keys to values, but got {content!r}.")
     if "name" in content:
@@ -262,35 +212,5 @@ def _written(path: Path) -> dict[str, Any]:
     return content
 
 
-def _complaint(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return " ".join(str(error).split())
-
-
 def _refuse(path: Path, *problems: str) -> SearchSpaceError:
     return SearchSpaceError("\n  ".join((f"{path.name} is not a search space:", *problems)))
-
-
-def _problem(details: ErrorDetails) -> str:
-    """Write the rule, then the value."""
-    name, kind = _place(details["loc"]), details["type"]
-    if kind == "extra_forbidden":
-        return f"every key must be a known one, but got {name}={details['input']!r}."
-    if kind == "missing":
-        return f"`{name}` must be given, but got nothing."
-    if kind == "value_error":
-        rule = str(details["ctx"]["error"])
-        if not name:  # a rule about several values, which names them itself
-            return rule
-    else:
-        rule = _RULES.get(kind, f"must {details['msg'].removeprefix('Input should ')}")
-    return f"`{name}` {rule}, but got {name}={details['input']!r}."
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """Write where a value stands: budget.bops, num_groups[1]."""
-    if location[:1] == ("budget",):
-        location = ("budget", *location[2:])  # the tag of the kind stands between
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return "".join(parts).removeprefix(".")

@@ -18,6 +18,7 @@ from igq.vit.swap import (
     quantized_weights,
     quantizers,
     set_quantizers,
+    set_weights,
     with_slots,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "quantizers",
     "remake",
     "set_quantizers",
+    "set_weights",
     "stage_of",
     "stages",
     "supported_models",

@@ -102,6 +102,25 @@ def set_quantizers(model: nn.Module, quantizers: Mapping[str, Quantizer]) -> Non
         model.set_submodule(path, slot)
 
 
+def set_weights(model: nn.Module, weights: Mapping[str, QuantizedTensor]) -> None:
+    """Put these weights into a model made by `assemble` with quantized weights, in place.
+
+    Raises:
+        InvalidArgumentError: `weights` names a layer whose weight is not quantized.
+    """
+    for name, weight in weights.items():
+        product = model.get_submodule(name)
+        if not isinstance(product, (Linear, Conv2d)) or product.quantized_weight is None:
+            raise InvalidArgumentError(
+                f"a weight must be for a layer with a quantized one, but got {name}."
+            )
+        if product.quantized_weight is not weight:
+            product.quantized_weight = weight
+            product.weight = weight.dequantize().to(product.weight)
+            if isinstance(product, Linear) and product.codes is not None:
+                product.in_bfloat16()
+
+
 def quantizers(model: nn.Module) -> dict[str, Quantizer]:
     """The activation quantizers of a quantized model: layer name -> fitted quantizer."""
     found = ((name, model.get_submodule(path)) for name, path in _slots(model))

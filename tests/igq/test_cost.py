@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from igq import InvalidArgumentError, Layer, Slices, bops, layers, uniform
 from igq.cost import grouping_bops, product_bops, range_bops
+from igq.layers import Tie, tied
 
 FC = Layer("fc", Slices.CHANNELS, tokens=3, channels=4, outputs=5, weighted=True)
 SOFTMAX = Layer("softmax", Slices.ROWS, tokens=6, channels=3, outputs=2, weighted=False)
@@ -158,3 +159,21 @@ def test_softmax_maps_add_little_to_the_paper_s_figure() -> None:
     percent = 100 * table.overhead(table.of(uniform(blocks, 16)))
     assert percent == pytest.approx(overhead_of_linears(blocks, 16, bits=4), abs=0.1)
     assert percent > overhead_of_linears(blocks, 16, bits=4)
+
+
+class TestTied:
+    def test_a_tie_costs_what_its_layers_cost_together(self) -> None:
+        fcs = [
+            Layer(f"blocks.{i}.fc{j}", Slices.CHANNELS, 2 + i, 3, 5 + j, weighted=True)
+            for i in (0, 1)
+            for j in (1, 2)
+        ]
+        table = bops(fcs, (1, 2, 4), weight_bits=4, activation_bits=4)
+        for tie in (None, *Tie):
+            tied_table = table.tied(tied(fcs, tie))
+            allocation = {name: (1, 2, 4)[i % 3] for i, name in enumerate(tied_table.layers)}
+            assert tied_table.of(allocation) == table.of(tied_table.expand(allocation))
+            assert tied_table.minimum == table.minimum
+            assert tied_table.ungrouped == table.ungrouped
+        assert list(table.tied(tied(fcs, Tie.BLOCK)).layers) == ["blocks.0", "blocks.1"]
+        assert list(table.tied(tied(fcs, Tie.KIND)).layers) == ["fc1", "fc2"]

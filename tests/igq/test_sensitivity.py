@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import igq
 from igq import Candidates, InvalidArgumentError
 from igq.evaluation import evaluate
+from igq.sensitivity import sensitivity_forwards
 from igq.vit import assemble
 
 
@@ -95,3 +96,12 @@ def test_no_images_are_refused(vit: nn.Module, candidates: Candidates) -> None:
     message = r"^sensitivity needs at least 1 image, but got 0\.$"
     with pytest.raises(InvalidArgumentError, match=message):
         igq.sensitivity(vit, candidates, torch.zeros(0, 1, 8, 8))
+
+
+def test_its_compute_counts_only_the_part_of_a_pass_that_is_run(
+    vit: nn.Module, candidates: Candidates
+) -> None:
+    grouped = [layer for layer in candidates.layers if layer.grouped]
+    whole = 8 * (1 + len(grouped) * len(candidates.num_groups))
+    assert 8 < sensitivity_forwards(vit, candidates, images=8) < whole
+    assert sensitivity_forwards(vit, candidates, 16) == 2 * sensitivity_forwards(vit, candidates, 8)

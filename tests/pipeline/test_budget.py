@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igq import BopsTable, InfeasibleBudgetError, Layer, allocate, bops, uniform
-from pipeline.budget import keep, largest_uniform, least_harm, random_allocation, resolve
+from pipeline.budget import (
+    Budgets,
+    around,
+    keep,
+    largest_uniform,
+    least_harm,
+    random_allocation,
+    resolve,
+    swap,
+)
 from search_spaces import BopsBudget, Budget, OverheadBudget, UniformBudget
 
 BITS = 4, 4
@@ -86,14 +95,14 @@ class TestLargestUniform:
         self, layers: tuple[Layer, ...], table: BopsTable, groups: int
     ) -> None:
         wanted = uniform(layers, groups)
-        assert largest_uniform(layers, table, table.of(wanted)) == wanted
+        assert largest_uniform(table, table.of(wanted)) == wanted
 
     @pytest.mark.parametrize(("groups", "fewer"), [(2, 1), (4, 2), (8, 4)])
     def test_falls_to_fewer_groups_one_bop_below(
         self, layers: tuple[Layer, ...], table: BopsTable, groups: int, fewer: int
     ) -> None:
         budget = table.of(uniform(layers, groups)) - 1
-        assert largest_uniform(layers, table, budget) == uniform(layers, fewer)
+        assert largest_uniform(table, budget) == uniform(layers, fewer)
 
 
 class TestKeep:
@@ -218,3 +227,37 @@ class TestLeastHarm:
             match=r"^`budget` must be at least the cheapest possible allocation's .*, but got 1\.$",
         ):
             least_harm(np.zeros_like(costs), costs, room=1.0)
+
+
+class TestSwap:
+    @FEW
+    @given(problems())
+    def test_one_layer_takes_what_another_gives_within_the_budget(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, budget, seed = problem
+        generator = np.random.default_rng(seed)
+        before = keep(start, table, budget, generator)
+        after = swap(before, table, budget, generator)
+        assert table.of(after) <= budget
+        moved = [CHOICES.index(after[n]) - CHOICES.index(before[n]) for n in before]
+        assert sorted(step for step in moved if step) in ([], [-1, 1])
+
+    def test_where_no_swap_fits_nothing_changes(self) -> None:
+        table = BopsTable({"a": {1: 0, 2: 9}, "b": {1: 0, 2: 1}}, fixed=0, base={})
+        cheap = {"a": 1, "b": 2}
+        assert dict(swap(cheap, table, 1, np.random.default_rng(0))) == cheap
+
+
+class TestBudgets:
+    def test_they_spread_evenly_over_the_range(self) -> None:
+        drawn = [Budgets(1000, 2000).of(number) for number in range(100)]
+        counts = np.histogram(drawn, bins=10, range=(1000, 2000))[0]
+        assert counts.min() >= 8
+        assert counts.max() <= 12
+
+    def test_a_range_lies_around_its_budget(self, table: BopsTable) -> None:
+        budget = table.minimum + 1000
+        assert around(budget, table) == Budgets(table.minimum, table.minimum + 2000)
+        dearest = table.fixed + sum(max(costs.values()) for costs in table.layers.values())
+        assert around(dearest, table) == Budgets(table.minimum, dearest)

@@ -27,7 +27,7 @@ from pipeline.proposals import read_trials
 from pipeline.study import Trial
 from pipeline.tracking import InMemoryTracker
 
-COMMANDS = ("spaces", "search", "export", "evaluate", "ui")
+COMMANDS = ("spaces", "search", "compare", "export", "evaluate", "ui")
 IGQ = Path(sys.executable).with_name("igq")
 
 
@@ -256,6 +256,37 @@ class TestCommandsInARow:
         assert (evaluated.code, evaluated.err) == (0, "")
         assert re.search(r"797 images, top-1 .* KL \d", evaluated.out)
         assert "noted at the end of its search, on 6 images of digits" in evaluated.out
+
+    def test_seeds_are_studies_of_their_own_and_compared(
+        self, igq: Igq, space: Path, in_process: InMemoryTracker, tmp_path: Path
+    ) -> None:
+        line = ("search", space, "--out", "seeds", "--trials", "4", "--seeds", "2", "--seed", "3")
+        searched = igq(*line)
+        assert (searched.code, searched.err) == (0, "")
+        assert "interval over seeds" in searched.out
+        assert sorted(path.name for path in (tmp_path / "seeds").iterdir()) == ["seed-3", "seed-4"]
+        folders = ("seeds/seed-3", "seeds/seed-4")
+        compared = igq("compare", *folders, "--plot", "seeds.png")
+        assert (compared.code, compared.err) == (0, "")
+        for row in ("best", "uniform", "ilp", "random", "repaired"):
+            assert re.search(rf"^\W*{row} ", compared.out, re.MULTILINE)
+        assert (tmp_path / "seeds.png").exists()
+        assert igq(*line, "--resume").code == 0
+
+    def test_a_budget_is_chosen_after_a_search_for_the_front(self, igq: Igq, space: Path) -> None:
+        searched = igq("search", space, "--out", "front", "--front", "--trials", "20")
+        assert (searched.code, searched.err) == (0, "")
+        assert "KL on search images for BOPs" in searched.out
+        for budget in ("uniform:1", "uniform:4"):
+            out = f"artifacts/{budget.replace(':', '')}"
+            exported = igq("export", "front", "--budget", budget, "--out", out)
+            assert (exported.code, exported.err) == (0, "")
+        refused = igq("export", "front", "--budget", "bops:1", "--out", "none")
+        assert_refused(refused, "cheapest possible allocation's")
+        assert_refused(igq("export", "front", "--budget", "8", "--out", "none"), "`budget` must be")
+
+    def test_a_folder_without_a_study_is_not_compared(self, igq: Igq) -> None:
+        assert_refused(igq("compare", "nowhere"), "must hold study.json")
 
     def test_a_study_of_another_model_is_not_resumed(
         self, igq: Igq, space: Path, write_space: Callable[..., Path], tmp_path: Path

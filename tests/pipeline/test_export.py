@@ -207,8 +207,9 @@ class TestEvaluate:
         row = searched.result.comparisons[0]
         assert measured.fingerprint == exported.notes["result"]["validation"]["fingerprint"]
         assert measured.images == 6
-        assert measured.score.kl == pytest.approx(row.kl, rel=1e-5)
-        assert measured.score.top1 == row.top1
+        assert measured.score.kl == pytest.approx(row.kl.mean, rel=1e-5)
+        assert row.top1 is not None
+        assert measured.score.top1 == row.top1.mean
         assert measured.reference_top1 == searched.result.reference_top1
 
     def test_reads_every_image_of_a_folder(

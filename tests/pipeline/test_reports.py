@@ -1,28 +1,24 @@
 """What a person sees of a study."""
 
 import io
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console, RenderableType
 
-import igq
 from igq import Layer, Score, Slices
+from pipeline.comparison import Comparison
+from pipeline.intervals import Interval
 from pipeline.reports import (
     allocation_picture,
     comparison_table,
     evaluation_lines,
-    write_figures,
+    verdict,
 )
-from pipeline.study import Comparison, Origin, State, Trial
-
-Make = Callable[..., Trial]
-BUDGET = 100
 
 
 def text(renderable: RenderableType) -> str:
@@ -35,14 +31,14 @@ def row(name: str, top1: float | None = 0.5, **more: Any) -> Comparison:
     known: dict[str, Any] = {
         "name": name,
         "number": 7,
-        "bops": 123400,
+        "bops": 123400.0,
         "overhead": 0.0312,
-        "kl": 0.25,
-        "kl_error": 0.01,
-        "difference": -0.5,
-        "difference_error": 0.02,
-        "top1": top1,
+        "forwards": 12345.0,
         "search_kl": 0.2,
+        "kl": Interval(0.25, 0.24, 0.26),
+        "difference": Interval(-0.5, -0.52, -0.48),
+        "top1": None if top1 is None else Interval(top1, top1 - 0.1, top1 + 0.1),
+        "top1_difference": None if top1 is None else Interval(0.03, 0.02, 0.04),
     }
     return Comparison(**known | more)
 
@@ -63,18 +59,43 @@ def blocks() -> list[Layer]:
 
 class TestComparisonTable:
     def test_has_a_row_for_each_allocation_with_its_errors(self) -> None:
-        shown = text(comparison_table([row("best"), row("uniform", difference=0.0)], 500, 0.8))
-        best, uniform = (line for line in shown.splitlines() if "0.2500" in line)
-        for value in ("best", "7", "1.234e+05", "3.1%", "0.2500 ± 0.0100", "-0.5000 ± 0.0200"):
-            assert value in best
-        assert "50.00%" in best
-        assert "0.625" in best
-        assert "0.0000 ±" not in uniform
+        best = row("best", difference=None, top1_difference=None)
+        shown = text(comparison_table([best, row("uniform")], "On 500 images", "images", 0.8))
+        first, second = (line for line in shown.splitlines() if "0.2500" in line)
+        for value in ("best", "1.234e+05", "3.1%", "12,345", "0.2500 ± 0.0100", "50.00%", "0.625"):
+            assert value in first
+            assert value in second or value == "best"
+        for value in ("-0.5000 ± 0.0200", "better", "+3.00 ± 1.00"):
+            assert value in second
+            assert value not in first
         assert "On 500 images" in shown
+        assert "interval over images" in shown
         assert "top-1 80.00%" in shown
 
+    @pytest.mark.parametrize(
+        ("difference", "said"),
+        [
+            (None, ""),
+            (Interval(-0.1, -0.2, 0.0), "no different"),
+            (Interval(0.1, -0.2, 0.4), "no different"),
+            (Interval(-0.1, -0.2, -0.01), "better"),
+            (Interval(0.1, 0.01, 0.2), "worse"),
+            (Interval(-0.1, -math.inf, math.inf), "no different"),
+        ],
+        ids=["itself", "touches 0", "holds 0", "below 0", "above 0", "of one value"],
+    )
+    def test_says_no_more_than_the_interval_allows(
+        self, difference: Interval | None, said: str
+    ) -> None:
+        assert verdict(row("uniform", difference=difference)) == said
+
+    def test_of_one_value_no_interval_is_shown(self) -> None:
+        alone = Interval(0.25, -math.inf, math.inf)
+        shown = text(comparison_table([row("best", kl=alone)], "", "seeds"))
+        assert "inf" not in shown
+
     def test_does_without_labels(self) -> None:
-        shown = text(comparison_table([row("best", top1=None)], 500, None))
+        shown = text(comparison_table([row("best", top1=None)], "On 500 images", "images"))
         assert "full precision" not in shown
         assert "0.2500" in shown
 
@@ -91,22 +112,6 @@ def test_the_picture_has_a_row_for_each_block_and_a_bar_for_each_layer(
     assert "4 ▂" in first
     assert "8 ▄" in second
     assert "16 █" in second
-
-
-def test_figures_are_pictures(blocks: list[Layer], trial: Make, tmp_path: Path) -> None:
-    trials = [
-        trial(0, origin=Origin.UNIFORM),
-        trial(1, (0.5,)),
-        trial(2, (0.9,), state=State.PRUNED),
-        trial(3, (), state=State.OVER_BUDGET, bops=BUDGET + 1),
-        trial(4, (), state=State.FAILED, error="no"),
-    ]
-    allocation = igq.uniform(blocks, 4)
-    written = write_figures(tmp_path / "figures", trials, BUDGET, blocks, allocation)
-    assert [path.name for path in written] == ["trials.png", "allocation.png"]
-    for path in written:
-        with Image.open(path) as image:
-            image.verify()
 
 
 @dataclass

@@ -2,21 +2,26 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from filelock import FileLock
 from PIL import Image
 from rich.console import Console
 
+import igq
 import search_spaces
 from igq import IgqError
+from igq.vit import quantized_weights
 from pipeline.cluster import InProcess
 from pipeline.config import Folder, Request, Sampler
 from pipeline.errors import ClusterError, DataError, StudyError
+from pipeline.exporting import export
 from pipeline.objective import Objective, Task
 from pipeline.preparation import costs, load_model
 from pipeline.proposals import read_trials
@@ -122,14 +127,31 @@ class TestResult:
 
     def test_the_best_is_compared_with_each_kind_of_baseline(self, result: Result) -> None:
         rows = {row.name: row for row in result.comparisons}
-        assert list(rows) == ["best", "uniform", "ilp", "random"]
+        assert list(rows) == ["best", "uniform", "ilp", "random", "repaired"]
         assert rows["best"].number == result.best.number
         assert rows["uniform"].number == 0
-        assert rows["uniform"].difference == 0
-        for row in result.comparisons:
-            assert row.search_kl == result.trials[row.number].kl
-            assert row.difference == pytest.approx(row.kl - rows["uniform"].kl)
+        assert rows["best"].difference is None
+        for name in ("uniform", "ilp", "random", "repaired"):
+            row = rows[name]
+            assert row.difference is not None
+            assert row.difference.mean == pytest.approx(rows["best"].kl.mean - row.kl.mean)
             assert row.top1 is not None
+        for name in ("best", "uniform", "ilp"):
+            assert rows[name].search_kl == result.trials[rows[name].number or 0].kl
+
+    def test_rivals_had_the_compute_of_the_search(self, result: Result) -> None:
+        spent = {row.name: row.forwards for row in result.comparisons}
+        seen = sum(len(t.kls) for t in result.trials if t.proposal.origin is not Origin.RANDOM)
+        assert spent["uniform"] == 0
+        assert spent["best"] == spent["ilp"] + seen
+        for rival in ("random", "repaired"):  # the last trial may go over by less than a trial
+            assert 0 <= spent[rival] - spent["best"] < 8
+
+    def test_the_repaired_ilp_is_no_worse_than_the_ilp_on_search_images(
+        self, result: Result
+    ) -> None:
+        rows = {row.name: row for row in result.comparisons}
+        assert rows["repaired"].search_kl <= rows["ilp"].search_kl
 
     def test_the_comparison_is_on_images_that_the_search_did_not_see(self, result: Result) -> None:
         assert result.validation_images == 6
@@ -142,10 +164,13 @@ class TestResult:
             "cache/candidates",
             "cache/harm",
             "figures/allocation.png",
+            "figures/comparison.png",
+            "figures/front.png",
             "figures/trials.png",
             "journal.log",
             "result.json",
             "study.json",
+            "validation.json",
         }
 
     def test_the_tracker_has_every_trial_and_the_result(
@@ -159,6 +184,117 @@ class TestResult:
         assert tags["igq.best_trial"] == str(result.best.number)
         assert tables["result.json"] == json.loads(result.folder.result.read_text())
         assert all(path.exists() for path in files)
+
+
+class TestFront:
+    @pytest.fixture
+    def result(self, make_request: Make, run: Run) -> Result:
+        return run(make_request(front=True, sampler=Sampler.SWAPS, trials=20))
+
+    def test_trials_lie_on_both_sides_of_the_space_s_budget(self, result: Result) -> None:
+        budget = json.loads(result.folder.result.read_text())["budget"]
+        costs = [t.proposal.bops for t in result.trials if t.proposal.origin is Origin.SAMPLER]
+        assert min(costs) < budget < max(costs)
+        assert all(trial.state is State.COMPLETE for trial in result.trials)
+
+    def test_the_front_falls_as_it_gets_dearer(self, result: Result) -> None:
+        cheapest = min(trial.proposal.bops for trial in result.trials)
+        assert result.front[0].proposal.bops == cheapest
+        for cheap, dear in pairwise(result.front):
+            assert cheap.proposal.bops < dear.proposal.bops
+            assert (cheap.kl or 0) > (dear.kl or 0)
+
+    def test_the_comparison_is_at_the_space_s_budget(self, result: Result) -> None:
+        budget = json.loads(result.folder.result.read_text())["budget"]
+        assert result.best == best(result.trials, budget)
+        assert all(row.bops <= budget for row in result.comparisons)
+
+    def test_it_resumes_as_it_was_and_not_as_another(self, make_request: Make, run: Run) -> None:
+        request = make_request(front=True)
+        first = run(request)
+        assert run(replace(request, resume=True)).trials == first.trials
+        with pytest.raises(StudyError, match=r"its front differs"):
+            run(replace(request, front=False, resume=True))
+
+
+class TestTied:
+    def test_tied_layers_have_the_same_number_of_groups_in_every_trial(
+        self, make_request: Make, run: Run
+    ) -> None:
+        result = run(make_request(space={"tied": "block"}, trials=6))
+        for trial in result.trials:
+            assert len(trial.proposal.allocation) == 5
+            assert len(set(trial.proposal.allocation.values())) == 1
+        again = run(make_request(space={"tied": "block"}, trials=6, resume=True))
+        assert again.trials == result.trials
+
+
+class TestMixed:
+    """Bits are searched together with groups."""
+
+    SPACE: ClassVar = {
+        "weight_bits": [3, 4, 8],
+        "activation_bits": [4, 6],
+        "budget": {"uniform": "w4a4g2"},
+    }
+
+    @pytest.fixture
+    def result(self, make_request: Make, run: Run) -> Result:
+        return run(make_request(space=self.SPACE, trials=16))
+
+    def test_every_layer_has_a_setting_of_what_it_has(self, result: Result) -> None:
+        chosen = {name: str(choice) for name, choice in result.best.proposal.allocation.items()}
+        patterns = {
+            "patch_embed.proj": r"w\d",
+            "blocks.0.attn.qkv": r"w\da\dg\d",
+            "blocks.0.attn.q": r"a\d",
+            "blocks.0.attn.softmax": r"a\dg\d",
+            "head": r"w\da\d",
+        }
+        for name, pattern in patterns.items():
+            assert re.fullmatch(pattern, chosen[name]), chosen
+        assert chosen["blocks.0.attn.k"] == chosen["blocks.0.attn.q"]
+        assert chosen["blocks.0.attn.v"] == chosen["blocks.0.attn.softmax"]
+
+    def test_the_budget_is_the_cost_of_the_uniform_setting(self, result: Result) -> None:
+        uniform = next(t for t in result.trials if t.proposal.origin is Origin.UNIFORM)
+        assert str(uniform.proposal.allocation["blocks.0.mlp.fc1"]) == "w4a4g2"
+        assert uniform.proposal.bops == json.loads(result.folder.result.read_text())["budget"]
+        assert all(t.proposal.bops <= uniform.proposal.bops for t in result.trials)
+
+    def test_the_uniform_setting_predicts_what_groups_alone_would(
+        self, make_request: Make, run: Run, tmp_path: Path, result: Result
+    ) -> None:
+        plain = run(make_request(tmp_path / "plain", trials=4, rivals=False))
+        first, second = (r.trials[0].kls for r in (plain, result))
+        assert first == pytest.approx(second, rel=1e-5)
+
+    def test_it_is_resumed_and_exported_as_it_is(
+        self, make_request: Make, run: Run, result: Result, tmp_path: Path
+    ) -> None:
+        again = run(make_request(space=self.SPACE, trials=16, resume=True))
+        assert again.trials == result.trials
+        exported = export(result.folder.path, tmp_path / "artifact")
+        loaded = igq.load(exported.path)
+        assert "w" in json.loads(result.folder.result.read_text())["best"]["allocation"]["head"]
+        bits = {name: weight.bits for name, weight in quantized_weights(loaded.model).items()}
+        chosen = result.best.proposal.allocation
+        assert bits == {name: chosen[name].weight_bits for name in bits}  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("tied", ["block", "kind"])
+    def test_settings_are_tied_too(self, make_request: Make, run: Run, tied: str) -> None:
+        result = run(make_request(space=self.SPACE | {"tied": tied}, trials=6, rivals=False))
+        assert len(result.trials) == 6
+
+
+class TestWithoutRivals:
+    def test_the_study_s_own_random_trials_stand_for_random(
+        self, make_request: Make, run: Run
+    ) -> None:
+        result = run(make_request(rivals=False))
+        rows = {row.name: row for row in result.comparisons}
+        assert list(rows) == ["best", "uniform", "ilp", "random"]
+        assert rows["random"].forwards == 3 * 8
 
 
 class TestSeeds:
@@ -247,7 +383,7 @@ class TestInterruption:
         def interrupted(*arguments: Any, **more: Any) -> Any:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("pipeline.searching.compare", interrupted)
+        monkeypatch.setattr("pipeline.concluding.measure", interrupted)
         tracker = InMemoryTracker()
         with pytest.raises(KeyboardInterrupt):
             run(make_request(), tracker=tracker)

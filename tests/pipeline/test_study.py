@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from pipeline.study import Origin, State, Trial, best, best_of
+from pipeline.study import Origin, State, Trial, best, best_of, front, knee
 
 BUDGET = 100
 Make = Callable[..., Trial]
@@ -65,3 +65,25 @@ def test_a_trial_that_saw_no_image_has_no_kl(trial: Make) -> None:
 
 def test_the_curve_is_the_running_mean_at_each_report(trial: Make) -> None:
     assert trial(0, (1.0, 3.0, 5.0), chunks=(2, 1)).curve == (2.0, 3.0)
+
+
+class TestFront:
+    def test_what_a_cheaper_one_equals_is_not_on_it(self, trial: Callable[..., Trial]) -> None:
+        trials = [
+            trial(0, (0.5,), bops=20),
+            trial(1, (1.0,), bops=10),
+            trial(2, (0.5,), bops=30),
+            trial(3, (0.1,), bops=5, state=State.PRUNED),
+            trial(4, (0.4,), bops=40),
+        ]
+        assert [t.number for t in front(trials)] == [1, 0, 4]
+
+    def test_the_knee_is_where_the_curve_bends(self, trial: Callable[..., Trial]) -> None:
+        points = [trial(i, (kl,), bops=10 * i) for i, kl in enumerate((1.0, 0.3, 0.2, 0.1))]
+        assert knee(points) is points[1]
+
+    @pytest.mark.parametrize("kls", [(1.0, 0.5), (1.0, 0.9, 0.0), (1.0, 0.5, 0.0)])
+    def test_a_front_that_bends_the_other_way_has_none(
+        self, trial: Callable[..., Trial], kls: tuple[float, ...]
+    ) -> None:
+        assert knee([trial(i, (kl,), bops=10 * i) for i, kl in enumerate(kls)]) is None

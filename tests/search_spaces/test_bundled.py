@@ -13,10 +13,11 @@ IMAGENET = [
     for size in ("tiny", "small", "base")
     for bits in (4, 6)
 ]
+WIDER = ("vit_tiny_w4a4_tied", "vit_tiny_mixed", "deit_tiny_mixed")
 
 
-def test_bundled_spaces_are_the_demo_and_the_models_of_the_paper() -> None:
-    assert set(search_spaces.names()) == {"demo", *IMAGENET}
+def test_bundled_spaces_are_the_demo_wider_ones_and_the_models_of_the_paper() -> None:
+    assert set(search_spaces.names()) == {"demo", *WIDER, *IMAGENET}
 
 
 @pytest.mark.parametrize("name", search_spaces.names())

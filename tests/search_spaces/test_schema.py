@@ -13,12 +13,14 @@ from pydantic import ValidationError
 import search_spaces
 from search_spaces import (
     BopsBudget,
+    Budget,
     OverheadBudget,
     SearchSpace,
     SearchSpaceError,
     UniformBudget,
 )
-from search_spaces.schema import problems
+from search_spaces.budgets import parse_budget
+from search_spaces.messages import problems
 
 ENOUGH: dict[str, Any] = {
     "model": "vit_tiny_patch16_224",
@@ -277,3 +279,62 @@ def test_whatever_is_written_is_loaded_or_refused_readably(value: Any, key: str)
         said = problems(error)
         assert said
         assert all(" must " in problem and "but got" in problem for problem in said)
+
+
+class TestTied:
+    @pytest.mark.parametrize("tied", ["block", "kind", None])
+    def test_layers_are_tied_by_block_or_kind_or_not(
+        self, tmp_path: Path, tied: str | None
+    ) -> None:
+        assert search_spaces.load(write(tmp_path, tied=tied)).tied == tied
+
+    def test_other_ties_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(SearchSpaceError, match=r"`tied` must be .*'block' or 'kind'"):
+            search_spaces.load(write(tmp_path, tied="head"))
+
+
+class TestBudgetsOnACommandLine:
+    @pytest.mark.parametrize(
+        ("text", "budget"),
+        [
+            ("uniform:6", UniformBudget(uniform=6)),
+            ("bops:2.1e10", BopsBudget(bops=2.1e10)),
+            ("overhead:3%", OverheadBudget(overhead=0.03)),
+            ("overhead: 0.03", OverheadBudget(overhead=0.03)),
+        ],
+    )
+    def test_each_kind_can_be_written(self, text: str, budget: Budget) -> None:
+        assert parse_budget(text) == budget
+
+    @pytest.mark.parametrize(
+        "text", ["6", "uniform", "groups:6", "uniform:0", "bops:many", "bops:[1]"]
+    )
+    def test_others_are_refused(self, text: str) -> None:
+        with pytest.raises(SearchSpaceError, match=r"must be"):
+            parse_budget(text)
+
+
+class TestMixed:
+    def test_bits_may_be_lists(self, tmp_path: Path) -> None:
+        space = search_spaces.load(
+            write(tmp_path, weight_bits=[3, 4], budget={"uniform": "w4a4g8"})
+        )
+        assert (space.mixed, space.weight_bits, space.base_bits) == (True, (3, 4), (4, 4))
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"weight_bits": [4]}, r"`weight_bits` must be at least two numbers"),
+            ({"weight_bits": [4, 3]}, r"`weight_bits` must be .* strictly increasing"),
+            ({"weight_bits": [4, 9]}, r"`weight_bits` must be between 2 and 8"),
+            ({"weight_bits": [3, 4]}, r"`budget` must be bops or uniform with bits"),
+            ({"budget": {"uniform": "w4a4g8"}}, r"`budget.uniform` must be a number of groups"),
+            ({"budget": {"uniform": "g8"}}, r"`budget.uniform` must be .*w4a4g8"),
+        ],
+        ids=["one", "falling", "too many", "no bits in the budget", "bits in it", "half"],
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, tmp_path: Path, changes: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(SearchSpaceError, match=said):
+            search_spaces.load(write(tmp_path, **changes))

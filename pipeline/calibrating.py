@@ -1,0 +1,93 @@
+"""What follows from the calibration images alone: fitted quantizers and quantized weights.
+
+Both take long and are kept in the study's cache, under a hash of what they follow from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from igq import Candidates, correct, fit, layers, observe
+from igq.mixed import Options, WeightsByBits
+from igq.vit import quantize_weights
+from pipeline.cache import load_candidates, load_corrected, save_candidates, save_corrected
+from pipeline.config import Folder, digest
+from pipeline.data import Images
+from search_spaces import SearchSpace
+
+Steps = Callable[[str], Callable[[float], None]]
+"""Names a step that begins; gives what to call with the share of it that is done."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where what was calibrated lies: in which study, for which space, weights and images."""
+
+    folder: Folder
+    space: SearchSpace
+    model_key: str
+    images_key: str
+
+    @property
+    def candidates_file(self) -> Path:
+        """The candidates that were fitted to these weights and calibration images."""
+        space = self.space
+        key = digest([self.model_key, self.images_key, space.num_groups, space.activation_bits])
+        return self.folder.cache / f"candidates_{key}.safetensors"
+
+    @property
+    def weights_file(self) -> Path:
+        """The corrected weights that follow from these candidates."""
+        key = digest([self.candidates_file.stem, self.space.weight_bits])
+        return self.folder.cache / f"weights_{key}.safetensors"
+
+    def compute(self, model: nn.Module, images: Images, steps: Steps) -> None:
+        """Fit, and correct the weights, unless it was done before."""
+        space = self.space
+        if not self.candidates_file.exists():
+            ranges = observe(model, images.values)
+            progress = steps("fitting every layer for every number of groups")
+            fitted = fit(ranges, space.num_groups, space.base_bits[1], progress)
+            save_candidates(self.candidates_file, fitted)
+        if space.corrected and not self.weights_file.exists():
+            progress = steps("correcting the weights")
+            candidates, bits = self.candidates(model), space.base_bits[0]
+            corrected = correct(model, candidates, images.values, bits, progress=progress)
+            save_corrected(self.weights_file, corrected)
+
+    def candidates(self, model: nn.Module) -> Candidates:
+        """The candidates that were fitted.
+
+        Raises:
+            StudyError: the cache does not hold them.
+        """
+        space = self.space
+        bits = space.base_bits[1]
+        return load_candidates(self.candidates_file, layers(model), space.num_groups, bits)
+
+    def weights(self, model: nn.Module) -> tuple[nn.Module, WeightsByBits]:
+        """The model as its weights were corrected, if they were, and weight bits -> weights.
+
+        Raises:
+            StudyError: the cache does not hold them.
+        """
+        if self.space.corrected:
+            bits = self.space.base_bits[0]
+            corrected = load_corrected(self.weights_file, model, bits)
+            return corrected.model, {bits: corrected.weights}
+        options = options_of(self.space)
+        several = options.weight_bits if options else self.space.base_bits[:1]
+        return model, {bits: quantize_weights(model, bits) for bits in several}
+
+
+def options_of(space: SearchSpace) -> Options | None:
+    """What the settings of a space are made of; None where groups alone are searched."""
+
+    def listed(bits: int | tuple[int, ...]) -> tuple[int, ...]:
+        return bits if isinstance(bits, tuple) else (bits,)
+
+    if not space.mixed:
+        return None
+    return Options(listed(space.weight_bits), listed(space.activation_bits), space.num_groups)

@@ -1,0 +1,150 @@
+"""The end of a search: the best beside its rivals on unseen images, written down and drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from igq import Layer
+from igq.settings import plain
+from pipeline.comparison import BEST, Comparison, Contender, compared, measure, save_validation
+from pipeline.config import Folder
+from pipeline.data import Images
+from pipeline.errors import StudyError
+from pipeline.figures import write_figures
+from pipeline.files import write_json
+from pipeline.preparation import Preparation
+from pipeline.rivals import RANDOM, search_forwards
+from pipeline.screen import Screen
+from pipeline.study import Origin, Trial, best, best_of, forwards, front
+from pipeline.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found."""
+
+    folder: Folder
+    trials: tuple[Trial, ...]
+    best: Trial
+    comparisons: tuple[Comparison, ...]
+    validation_images: int
+    reference_top1: float | None
+    """Top-1 of the full-precision model on the validation images."""
+    layers: tuple[Layer, ...]
+    front: tuple[Trial, ...]
+    """Trials that no cheaper one equals, cheapest first."""
+
+
+def found_best(trials: Sequence[Trial], budget: int) -> Trial:
+    """The best trial of a search that has ended.
+
+    Raises:
+        StudyError: no trial completed; the message says what went wrong in those that failed.
+    """
+    found = best(trials, budget)
+    if found is None:
+        errors = sorted({trial.error for trial in trials if trial.error})
+        raise StudyError(f"no trial completed within the budget. {' '.join(errors)}".strip())
+    return found
+
+
+def conclude(
+    folder: Folder,
+    preparation: Preparation,
+    trials: tuple[Trial, ...],
+    rivals: Sequence[Contender],
+    images: Images,
+    tracker: Tracker,
+    screen: Screen,
+) -> Result:
+    """Measure the best and its rivals on validation images; write it down, close the run with it.
+
+    Raises:
+        StudyError: no trial completed.
+    """
+    contenders = _contenders(preparation, trials, rivals)
+    progress = screen.step("comparing on images that the search did not see")
+    validation = measure(
+        preparation.model, preparation.task, preparation.bops, contenders, images, progress
+    )
+    save_validation(folder.validation, validation)
+    result = Result(
+        folder,
+        trials,
+        contenders[0].trial,
+        compared(validation),
+        len(images),
+        validation.reference_top1,
+        preparation.layers,
+        front(trials),
+    )
+    _report(result, preparation, images, tracker)
+    return result
+
+
+def _contenders(
+    preparation: Preparation, trials: Sequence[Trial], rivals: Sequence[Contender]
+) -> list[Contender]:
+    """The best first, then what it is to be compared with, each with the compute that it took."""
+    budget = preparation.budget
+    found = found_best(trials, budget)
+    contenders = [Contender(BEST, found, search_forwards(trials, preparation))]
+    taken = {Origin.UNIFORM: 0, Origin.ILP: preparation.harm_forwards}
+    for origin, spent in taken.items():
+        if (baseline := best_of(trials, origin, budget)) is not None:
+            contenders.append(Contender(origin.value, baseline, spent))
+    if not rivals and (drawn := best_of(trials, Origin.RANDOM, budget)) is not None:
+        few = [trial for trial in trials if trial.proposal.origin is Origin.RANDOM]
+        contenders.append(Contender(RANDOM, drawn, forwards(few)))
+    return [*contenders, *rivals]
+
+
+def _report(result: Result, preparation: Preparation, images: Images, tracker: Tracker) -> None:
+    """Write the result beside the study, and close the tracker's run with it."""
+    allocation = result.best.proposal.allocation
+    content = {
+        "best": {
+            "trial": result.best.number,
+            "bops": result.best.proposal.bops,
+            "search_kl": result.best.kl,
+            "allocation": plain(allocation),
+        },
+        "budget": preparation.budget,
+        "validation": {
+            "source": images.source,
+            "images": len(images),
+            "fingerprint": images.fingerprint,
+            "reference_top1": result.reference_top1,
+        },
+        "front": [
+            {"trial": trial.number, "bops": trial.proposal.bops, "search_kl": trial.kl}
+            for trial in result.front
+        ],
+        "comparisons": [row.json() for row in result.comparisons],
+    }
+    write_json(result.folder.result, content)
+    figures = write_figures(
+        result.folder.figures,
+        result.trials,
+        preparation.budget,
+        result.layers,
+        allocation,
+        result.comparisons,
+    )
+    metrics = {"best_kl": result.best.kl or 0.0, "bops": float(result.best.proposal.bops)}
+    for row in result.comparisons:
+        metrics[f"validation_kl_{row.name}"] = row.kl.mean
+        metrics[f"forwards_{row.name}"] = float(row.forwards)
+        if row.top1 is not None:
+            metrics[f"validation_top1_{row.name}"] = row.top1.mean
+        if row.difference is not None:
+            metrics |= {
+                f"best_less_{row.name}": row.difference.mean,
+                f"best_less_{row.name}_low": row.difference.low,
+                f"best_less_{row.name}_high": row.difference.high,
+            }
+    tracker.finish(
+        metrics=metrics,
+        tags={"igq.best_trial": str(result.best.number)},
+        tables={"allocation.json": plain(allocation), "result.json": content},
+        files=figures,
+    )

@@ -89,7 +89,11 @@ def plain(
             run_config=tune.RunConfig(
                 storage_path=folder,
                 verbose=0,
-                callbacks=[MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder}/mlflow.db")],
+                callbacks=[
+                    MLflowLoggerCallback(
+                        tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment_name="plain"
+                    )
+                ],
             ),
         )
         results = tuner.fit()

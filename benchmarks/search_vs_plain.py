@@ -4,9 +4,9 @@
 
 Plain: Ray Tune with OptunaSearch, MLflow's callback and this package's quantizer, a function as
 trainable; over the budget it reports by how much, without evaluating. Both search the same space
-with the same images, budget and quantizers. Preparation counts for neither's seconds, but the
-search's harm table counts for its image-forwards, at a half for shared prefixes. Held-out KL of
-the best so far is computed afterwards, on the validation images, and costs neither anything.
+with the same images, budget and quantizers. Preparation counts for neither's seconds, nor does the
+search's harm table, which counts for its image-forwards, at a half for shared prefixes. Held-out
+KL of the best so far is computed afterwards, on the validation images, and costs neither anything.
 """
 
 import argparse
@@ -89,7 +89,11 @@ def plain(
             run_config=tune.RunConfig(
                 storage_path=folder,
                 verbose=0,
-                callbacks=[MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder}/mlflow.db")],
+                callbacks=[
+                    MLflowLoggerCallback(
+                        tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment_name="plain"
+                    )
+                ],
             ),
         )
         results = tuner.fit()

@@ -16,7 +16,8 @@ from optuna.trial import TrialState, create_trial
 
 import igq
 from benchmarks.real import machine
-from pipeline.budget import least_harm, random_allocation
+from igq.settings import Choice
+from pipeline.budget import Budgets, least_harm, random_allocation
 from pipeline.config import Sampler
 from pipeline.samplers import Space, make_sampler
 
@@ -50,7 +51,7 @@ def programs(space: Space, budget: int) -> None:
     for _ in range(PROGRAMS):
         worths = generator.normal(0.02, 0.03, len(space.choices))
         harm = worths[:, None] / np.array(GROUPS)
-        table = {
+        table: dict[str, dict[Choice, float]] = {
             name: dict(zip(GROUPS, row.tolist(), strict=True))
             for name, row in zip(space.choices, harm, strict=True)
         }
@@ -82,7 +83,7 @@ def main() -> None:
     )
     print("| sampler | first, ms | median, ms | most, ms |\n|---|---|---|---|")
     for kind in Sampler:
-        study.sampler = make_sampler(kind, space, budget, seed=0)
+        study.sampler = make_sampler(kind, space, Budgets(budget, budget), seed=0)
         times = []
         for _ in range(PROPOSALS):
             start = perf_counter()

@@ -51,11 +51,17 @@ class Step:
     allocation: igq.Allocation
 
 
+def space_of(name: str) -> search_spaces.SearchSpace:
+    """A bundled space; with the nearest weights, as the plain pipeline takes them."""
+    nearest = {"weight_method": search_spaces.WeightMethod.NEAREST}
+    return search_spaces.load(name).model_copy(update=nearest)
+
+
 def plain(
     model: Any, candidates: igq.Candidates, images: Images, options: argparse.Namespace
 ) -> list[Step]:
     """The plain search; its improvements."""
-    space = search_spaces.load(options.space)
+    space = space_of(options.space)
     _, table, budget = costs(space, model)
     reference = log_probabilities(model, images.values)
 
@@ -65,7 +71,7 @@ def plain(
         if over > 0:
             tune.report({"kl": OVER_BUDGET * (1 + over)})
             return
-        quantized = igq.quantize(model, candidates.select(allocation), space.weight_bits)
+        quantized = igq.quantize(model, candidates.select(allocation), space.base_bits[0])
         tune.report({"kl": igq.evaluate(quantized, values, reference).kl})
 
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +164,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    space = search_spaces.load(options.space)
+    space = space_of(options.space)
     model = load_model(space, options.weights)
     name = options.images or space.images
     assert name is not None, "--images must be given, as the space names none"
@@ -170,7 +176,7 @@ def main() -> None:
     }
     images = draw({use: (source, *count) for use, count in counts.items()}, options.seed)
     ranges = igq.observe(model, images["calibration"].values)
-    candidates = igq.fit(ranges, space.num_groups, space.activation_bits)
+    candidates = igq.fit(ranges, space.num_groups, space.base_bits[1])
     harm = 0.5 * sum(map(len, candidates.quantizers.values())) * space.sensitivity_images
 
     with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +196,7 @@ def main() -> None:
     reference = log_probabilities(model, images["validation"].values)
 
     def held_out(allocation: igq.Allocation) -> float:
-        quantized = igq.quantize(model, candidates.select(allocation), space.weight_bits)
+        quantized = igq.quantize(model, candidates.select(allocation), space.base_bits[0])
         kl = igq.evaluate(quantized, images["validation"].values, reference).kl
         assert kl is not None  # there was a reference
         return kl

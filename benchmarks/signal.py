@@ -135,7 +135,7 @@ def collect(options: argparse.Namespace) -> None:
     table = igq.bops(candidates.layers, GROUPS, options.bits, options.bits)
     budget = table.of(igq.uniform(candidates.layers, options.groups))
     generator = np.random.default_rng(0)
-    allocations = [largest_uniform(candidates.layers, table, budget)]
+    allocations = [largest_uniform(table, budget)]
     while len(allocations) < options.allocations:
         allocations.append(random_allocation(table, budget, generator))
     quantized = assemble(model, {}, quantize_weights(model, options.bits))

@@ -41,7 +41,18 @@ UNIFORM_SHARE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Corrected:
-    """A full-precision model whose normalisations and biases have moved, and its weights' codes."""
+    """A full-precision model whose normalisations and biases have moved, and its weights' codes.
+
+    >>> import igq, torch
+    >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
+    >>> arguments |= {"embed_dim": 12, "depth": 1, "num_heads": 3}
+    >>> vit = igq.create("vit_tiny_patch16_224", arguments)
+    >>> images = torch.rand(4, 1, 8, 8)
+    >>> candidates = igq.fit(igq.observe(vit, images), num_groups=(2, 4), bits=4)
+    >>> corrected = igq.correct(vit, candidates, images, weight_bits=4, steps=0)
+    >>> corrected.weights["blocks.0.mlp.fc1"].bits
+    4
+    """
 
     model: nn.Module
     weights: Mapping[str, QuantizedTensor]

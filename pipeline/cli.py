@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,9 +16,6 @@ from rich.markup import escape
 from igq import IgqError
 from pipeline.config import Engine, Folder, Request, Sampler
 from search_spaces import SearchSpaceError, WeightMethod, load, names, parse_budget
-
-if TYPE_CHECKING:
-    from pipeline.concluding import Result
 
 app = typer.Typer(
     add_completion=False,
@@ -138,6 +135,7 @@ def search(
     )
     # Ray and MLflow take seconds to load: only what needs them pays.
     from pipeline.cluster import RayCluster
+    from pipeline.concluding import show
     from pipeline.screen import Screen
     from pipeline.searching import search as run
     from pipeline.tracking import MlflowTracker, sqlite_uri
@@ -148,7 +146,7 @@ def search(
         for one in requests:
             with Screen(console) as screen:
                 result = run(one, RayCluster(cluster, workers), tracker, screen)
-            _show(result, one.front, tracker.location)
+            show(result, one.front, tracker.location, console)
     except KeyboardInterrupt:
         again = [word for word in sys.argv[1:] if word != "--resume"]
         console.print(f"\nInterrupted. To go on: igq {shlex.join(again)} --resume", soft_wrap=True)
@@ -292,20 +290,3 @@ def ui(
     read_json(Folder(study).study)
     console.print(f"MLflow at http://{host}:{port} (Ctrl-C ends it)")
     sys.exit(serve(sqlite_uri(study), host, port))
-
-
-def _show(result: "Result", front: bool, location: str) -> None:
-    from pipeline.reports import allocation_picture, comparison_table, front_lines
-
-    allocation = result.best.proposal.allocation
-    title = f"On {result.validation_images} images that the search did not see"
-    console.print(comparison_table(result.comparisons, title, "images", result.reference_top1))
-    console.print(allocation_picture(result.layers, allocation))
-    folder = result.folder.path
-    if front:
-        for line in front_lines(result.front):
-            console.print(line, soft_wrap=True, highlight=False)
-    console.print(f"Trials: {location}", soft_wrap=True)
-    console.print(f"Figures: {result.folder.figures}", soft_wrap=True)
-    console.print(f"Next: igq export {folder} --out artifacts/{folder.name}", soft_wrap=True)
-    console.print(f"      igq ui {folder}", soft_wrap=True)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
+
 from igq import Layer
 from igq.settings import plain
 from pipeline.comparison import BEST, Comparison, Contender, compared, measure, save_validation
@@ -12,6 +14,7 @@ from pipeline.errors import StudyError
 from pipeline.figures import write_figures
 from pipeline.files import write_json
 from pipeline.preparation import Preparation
+from pipeline.reports import allocation_picture, comparison_table, front_lines
 from pipeline.rivals import RANDOM, search_forwards
 from pipeline.screen import Screen
 from pipeline.study import Origin, Trial, best, best_of, forwards, front
@@ -148,3 +151,19 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
         tables={"allocation.json": plain(allocation), "result.json": content},
         files=figures,
     )
+
+
+def show(result: Result, front: bool, location: str, console: Console) -> None:
+    """Print what a search found, and what can be done with it; `location` is where trials are."""
+    allocation = result.best.proposal.allocation
+    title = f"On {result.validation_images} images that the search did not see"
+    console.print(comparison_table(result.comparisons, title, "images", result.reference_top1))
+    console.print(allocation_picture(result.layers, allocation))
+    folder = result.folder.path
+    if front:
+        for line in front_lines(result.front):
+            console.print(line, soft_wrap=True, highlight=False)
+    console.print(f"Trials: {location}", soft_wrap=True)
+    console.print(f"Figures: {result.folder.figures}", soft_wrap=True)
+    console.print(f"Next: igq export {folder} --out artifacts/{folder.name}", soft_wrap=True)
+    console.print(f"      igq ui {folder}", soft_wrap=True)

@@ -9,16 +9,23 @@ import torch
 from torch import nn
 
 import igq
+import pipeline.calibrating
 import pipeline.preparation
 from igq import Allocation, InfeasibleBudgetError
 from igq.candidates import bounds
+from pipeline.calibrating import Calibration
 from pipeline.config import Folder, Request, fingerprint
 from pipeline.data import Images, Preprocessing, draw, open_source
 from pipeline.preparation import CHUNKS, RANDOM_TRIALS, Preparation, baselines, prepare
 from pipeline.study import Origin
 
 Prepare = Callable[..., Preparation]
-COMPUTES = ("observe", "fit", "correct", "sensitivity")
+COMPUTES = {
+    "observe": pipeline.calibrating,
+    "fit": pipeline.calibrating,
+    "correct": pipeline.calibrating,
+    "sensitivity": pipeline.preparation,
+}
 
 
 def drawn(model: nn.Module, seed: int = 0) -> dict[str, Images]:
@@ -47,7 +54,8 @@ def run(
         folder = Folder(tmp_path / "study")
         request = make_request(space=space)
         steps = lambda name: lambda share: None  # noqa: E731
-        return prepare(request.space, given["model"], key, calibration, search, folder, steps)
+        kept = Calibration(folder, request.space, key, calibration.fingerprint)
+        return prepare(kept, given["model"], calibration, search, steps)
 
     return call
 
@@ -58,7 +66,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     notes: list[str] = []
 
     def noting(name: str) -> Callable[..., Any]:
-        original = getattr(pipeline.preparation, name)
+        original = getattr(COMPUTES[name], name)
 
         def call(*arguments: Any, **more: Any) -> Any:
             notes.append(name)
@@ -67,7 +75,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return call
 
     for name in COMPUTES:
-        monkeypatch.setattr(pipeline.preparation, name, noting(name))
+        monkeypatch.setattr(COMPUTES[name], name, noting(name))
     return notes
 
 

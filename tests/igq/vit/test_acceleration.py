@@ -182,12 +182,9 @@ def test_where_compiling_fails_the_model_runs_as_it_is() -> None:
 
 
 def test_accelerated_models_agree_on_a_gpu(
-    make_vit: Callable[..., nn.Module],
-    candidates: igq.Candidates,
-    images: Tensor,
-    device: torch.device,
+    make_vit: Callable[..., nn.Module], ranges: igq.Ranges, images: Tensor, device: torch.device
 ) -> None:
-    vit = make_vit().to(device)
+    vit, candidates = make_vit().to(device), igq.fit(ranges, (1, 2), bits=8)
     eager = log_probabilities(built(vit, candidates, 2), images)
     chosen = fastest(device) if device.type == "cuda" else Execution(bfloat16=True)
     fast = accelerate(built(vit, candidates, 2), chosen)

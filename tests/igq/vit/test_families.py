@@ -12,7 +12,7 @@ import igq
 from igq import ArtifactError, Layer, Slices
 from igq.grouping import SliceQuantizer
 from igq.modules import Observer
-from igq.vit import assemble, stages, with_slots
+from igq.vit import Execution, accelerate, assemble, stages, with_slots
 
 Make = Callable[..., nn.Module]
 Noise = Callable[..., Tensor]
@@ -55,6 +55,13 @@ class TestEveryFamily:
         made = igq.correct(variant, candidates, its_images, 4, steps=1)
         chosen = candidates.select(igq.uniform(candidates.layers, 2))
         assert assemble(made.model, chosen, made.weights)(its_images).isfinite().all()
+
+    def test_products_in_bfloat16_change_its_predictions_little(
+        self, variant: nn.Module, its_images: Tensor
+    ) -> None:
+        eager = quantized(variant, its_images)(its_images)
+        fast = accelerate(quantized(variant, its_images), Execution(bfloat16=True))(its_images)
+        torch.testing.assert_close(fast, eager, atol=0.3 * eager.std().item(), rtol=0)
 
     def test_no_image_influences_another(self, variant: nn.Module, its_images: Tensor) -> None:
         model = finely_quantized(variant, bits=4)

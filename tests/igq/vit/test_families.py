@@ -61,7 +61,7 @@ class TestEveryFamily:
     ) -> None:
         eager = quantized(variant, its_images)(its_images)
         fast = accelerate(quantized(variant, its_images), Execution(bfloat16=True))(its_images)
-        torch.testing.assert_close(fast, eager, atol=0.3 * eager.std().item(), rtol=0)
+        assert (fast - eager).square().mean().sqrt() < 0.2 * eager.std()
 
     def test_no_image_influences_another(self, variant: nn.Module, its_images: Tensor) -> None:
         model = finely_quantized(variant, bits=4)

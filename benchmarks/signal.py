@@ -22,7 +22,7 @@ from scipy.stats import spearmanr, trim_mean, wilcoxon
 
 import igq
 from benchmarks.real import ASSETS, CALIBRATION_IMAGES, machine
-from igq.evaluation import divergences, log_probabilities
+from igq.evaluation import divergences, log_probabilities, shifts
 from igq.vit import assemble, quantize_weights, set_quantizers
 from pipeline.budget import largest_uniform, random_allocation
 from pipeline.data import Preprocessing, draw, open_source
@@ -146,8 +146,8 @@ def collect(options: argparse.Namespace) -> None:
         for allocation in allocations:
             set_quantizers(quantized, candidates.select(allocation))
             outputs = log_probabilities(quantized, images)
-            shifts = (outputs - reference).var(-1, unbiased=False)
-            rows.append(torch.stack((divergences(reference, outputs), shifts), -1).numpy())
+            seen = divergences(reference, outputs), shifts(reference, outputs)
+            rows.append(torch.stack(seen, -1).numpy())
         return np.stack(rows)
 
     np.savez(options.store, search=measured("search"), held=measured("held"))

@@ -50,9 +50,9 @@ def round_weight(
     scale, zero_point = _bounds(wanted, damped, nearest)
     codes = _codes(wanted, damped, scale, zero_point, bits)
     levels = codes - zero_point
-    images = levels @ damped
-    norm = (images * levels).sum(1, keepdim=True)
-    fitted = torch.where(norm > 0, (images * wanted).sum(1, keepdim=True) / norm, scale)
+    weighted = levels @ damped
+    norm = (weighted * levels).sum(1, keepdim=True)
+    fitted = torch.where(norm > 0, (weighted * wanted).sum(1, keepdim=True) / norm, scale)
     scale = torch.where(fitted > 0, fitted, scale)
     rounded = QuantizedTensor(
         codes.to(torch.uint8), scale[:, 0].float(), zero_point[:, 0].float(), bits

@@ -10,7 +10,7 @@ from pipeline.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-DECISIONS = (ROOT / "docs" / "decisions.md").read_text()
+DOCS = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -53,6 +53,6 @@ def test_links_lead_somewhere(file: str) -> None:
 
 
 def test_benchmarks_that_are_named_exist() -> None:
-    named = set(re.findall(r"python -m (benchmarks\.\w+)", README + DECISIONS))
+    named = set(re.findall(r"python -m (benchmarks\.\w+)", README + DOCS))
     assert named
     assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in named)

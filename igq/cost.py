@@ -9,7 +9,9 @@ and, for channels, the floating-point sum of the groups' partial products:
 
 q, k and v have ranges of their own in every image, whatever the allocation: each token of q and
 k, each channel of v. That is 32 [2 N C] each, and for the scores, which have one scale for each
-query and key, 32 [N K] multiplications more. The scales of v pass through its product.
+query and key, 32 [N K] multiplications more. The scales of v pass through its product. The
+classifier's input costs as much as q, with N = 1. Rows of a softmax map that keep their sum need
+that sum, the mean of v, and its product with what is missing: 32 [N K + 3 N D].
 
 One group everywhere is the plain quantizer, whose bounds are fixed: nothing is added.
 BOPs measure arithmetic, not latency.
@@ -48,18 +50,18 @@ def grouping_bops(layer: Layer, num_groups: int) -> int:
     match layer.slices:
         case Slices.CHANNELS:
             return FLOAT_BITS * (2 * n * c + 4 * c * g + (g - 1) * n * d)
-        case Slices.ROWS:
+        case Slices.ROWS | Slices.UNIT_ROWS:
             return FLOAT_BITS * (n * c + 4 * n * g)
         case _:
             raise InvalidArgumentError(f"{layer.name} is not grouped, but got {g} groups for it.")
 
 
-def range_bops(layer: Layer) -> int:
-    """BOPs of the ranges of q, k or v, which have no fixed bounds, and of scaling the scores."""
-    if not layer.slices.own_range:
-        return 0
-    scores = layer.tokens * layer.outputs  # of q; k and v have no outputs
-    return FLOAT_BITS * (2 * layer.tokens * layer.channels + scores)
+def constant_bops(layer: Layer) -> int:
+    """BOPs that a layer adds to its product whatever its number of groups."""
+    n, c, d = layer.tokens, layer.channels, layer.outputs  # k and v have no outputs
+    if layer.slices.own_range:
+        return FLOAT_BITS * (2 * n * c + n * d)
+    return FLOAT_BITS * (n * c + 3 * n * d) if layer.slices is Slices.UNIT_ROWS else 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class BopsTable:
     fixed: int
     """What every allocation pays: layers that are not grouped."""
     base: Mapping[str, int]
-    """BOPs of each layer with one group: the product alone."""
+    """BOPs of each layer with one group."""
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What `tied` made one: its name -> the layers that share a choice. Every other is itself."""
 
@@ -180,13 +182,16 @@ def bops(
     check_bits(activation_bits, "activation_bits")
     check_num_groups(num_groups)
     layers = tuple(layers)
-    base = {layer: product_bops(layer, weight_bits, activation_bits) for layer in layers}
+    base = {
+        layer: product_bops(layer, weight_bits, activation_bits) + constant_bops(layer)
+        for layer in layers
+    }
     return BopsTable(
         layers={
             layer.name: {g: base[layer] + grouping_bops(layer, g) for g in num_groups}
             for layer in layers
             if layer.grouped
         },
-        fixed=sum(cost + range_bops(layer) for layer, cost in base.items() if not layer.grouped),
+        fixed=sum(cost for layer, cost in base.items() if not layer.grouped),
         base={layer.name: cost for layer, cost in base.items() if layer.grouped},
     )

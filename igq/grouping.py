@@ -70,7 +70,8 @@ class SliceQuantizer:
     def __call__(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         """Fake-quantize `x`, each slice with its own minimum and maximum as bounds."""
         lower, upper = slice_ranges(x, self.slices).unbind(-1)
-        return fake_quantize(x, *affine_parameters(lower, upper, self.bits), self.bits)
+        parameters = affine_parameters(lower, upper, self.bits)
+        return completed(fake_quantize(x, *parameters, self.bits), self.slices)
 
 
 Quantizer = GroupQuantizer | SliceQuantizer
@@ -103,9 +104,23 @@ def quantize_slices(
 ) -> Float[Tensor, "images ..."]:
     """Fake-quantize each slice with the scale and zero point of the group it picks."""
     if len(lower) == 1:
-        return fake_quantize(x, scale, zero_point, bits)
+        return completed(fake_quantize(x, scale, zero_point, bits), slices)
     group = assign(slice_ranges(x, slices), lower, upper)
-    return fake_quantize(x, scale[group], zero_point[group], bits)
+    return completed(fake_quantize(x, scale[group], zero_point[group], bits), slices)
+
+
+def completed(x: Float[Tensor, "images ..."], slices: Slices) -> Float[Tensor, "images ..."]:
+    """Quantized values with what a row lost of its sum spread evenly over its keys (our choice).
+
+    Most entries of a row lie below half a step and become 0. Then the product with v lacks their
+    share of v, for which the mean of v stands here.
+
+    >>> completed(torch.tensor([[[0.5, 0.25, 0.0, 0.0]]]), Slices.UNIT_ROWS).tolist()
+    [[[0.5625, 0.3125, 0.0625, 0.0625]]]
+    """
+    if slices is not Slices.UNIT_ROWS:
+        return x
+    return x + (1 - x.sum(-1, keepdim=True)) / x.shape[-1]
 
 
 def fit_groups(

@@ -28,6 +28,10 @@ class Slices(Enum):
     """An input of a linear layer, (images, ..., channels): the range is taken over tokens."""
     ROWS = "rows"
     """A softmax map, (images, heads, queries, keys): the range is taken over keys."""
+    UNIT_ROWS = "unit rows"
+    """Rows that keep their sum of 1: what quantization loses of it is spread over the keys."""
+    TOKENS = "tokens"
+    """The classifier's input, (images, channels): each token has its own range in each image."""
     HEAD_TOKENS = "head tokens"
     """q or k, (images, heads, tokens, width): each token of a head has its own range."""
     HEAD_CHANNELS = "head channels"
@@ -40,14 +44,14 @@ class Slices(Enum):
     @property
     def own_range(self) -> bool:
         """Whether each slice is quantized with its own range: nothing is fitted."""
-        return self in (Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS, Slices.HEADS)
+        return self in _OWN_RANGE
 
     def reduced(self, dimensions: int) -> tuple[int, ...]:
         """The axes a slice's range is reduced over, of a tensor with so many dimensions."""
         match self:
             case Slices.CHANNELS:
                 return tuple(range(1, dimensions - 1))
-            case Slices.ROWS | Slices.HEAD_TOKENS:
+            case Slices.ROWS | Slices.UNIT_ROWS | Slices.TOKENS | Slices.HEAD_TOKENS:
                 return (dimensions - 1,)
             case Slices.HEAD_CHANNELS:
                 return (dimensions - 2,)
@@ -55,6 +59,11 @@ class Slices(Enum):
                 return (dimensions - 2, dimensions - 1)
             case Slices.WHOLE:
                 return tuple(range(1, dimensions))
+
+
+_OWN_RANGE = (Slices.TOKENS, Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS, Slices.HEADS)
+ROWS = (Slices.ROWS, Slices.UNIT_ROWS)
+"""The ways of slicing a softmax map."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Layer:
     @property
     def grouped(self) -> bool:
         """Whether the number of groups of this layer is searched."""
-        return self.slices in (Slices.CHANNELS, Slices.ROWS)
+        return self.slices is Slices.CHANNELS or self.slices in ROWS
 
     @property
     def num_slices(self) -> int:
@@ -92,7 +101,7 @@ class Layer:
         match self.slices:
             case Slices.CHANNELS:
                 return self.channels
-            case Slices.ROWS | Slices.HEAD_TOKENS:
+            case Slices.ROWS | Slices.UNIT_ROWS | Slices.TOKENS | Slices.HEAD_TOKENS:
                 return self.tokens
             case Slices.HEAD_CHANNELS:
                 return self.heads * self.channels

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from igq.affine import QuantizedTensor
 from igq.allocation import Allocation
 from igq.candidates import Candidates
-from igq.cost import BopsTable, grouping_bops, product_bops, range_bops
+from igq.cost import BopsTable, constant_bops, grouping_bops, product_bops
 from igq.evaluation import divergences
 from igq.layers import Layer, Tie, block_and_place
 from igq.settings import Choice, Setting
@@ -67,7 +67,7 @@ def shared(layers: Iterable[Layer], tie: Tie | None = None) -> dict[str, list[La
     found: dict[str, list[Layer]] = {}
     for layer in layers:
         path, dot, operand = layer.name.rpartition(".")
-        partner = _PARTNERS.get(operand, operand) if layer.slices.own_range else operand
+        partner = operand if layer.weighted else _PARTNERS.get(operand, operand)
         name = path + dot + partner
         block, place = block_and_place(name)
         key = {Tie.BLOCK: block or place, Tie.KIND: place, None: name}[tie]
@@ -87,7 +87,7 @@ def mixed_bops(
         },
         fixed=0,
         base={
-            name: sum(product_bops(m, *base_bits) + range_bops(m) for m in members)
+            name: sum(product_bops(m, *base_bits) + constant_bops(m) for m in members)
             for name, members in sharing.items()
         },
         members={name: tuple(m.name for m in members) for name, members in sharing.items()},
@@ -248,4 +248,4 @@ def _bops(layer: Layer, setting: Setting) -> int:
     activations = setting.activation_bits or layer.bits or 1
     grouping = grouping_bops(layer, setting.num_groups or 1) if layer.grouped else 0
     cost = product_bops(layer, setting.weight_bits or 1, activations)
-    return cost + range_bops(layer) + grouping
+    return cost + constant_bops(layer) + grouping

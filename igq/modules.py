@@ -13,7 +13,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from igq.affine import QuantizedTensor, affine_parameters, fake_quantize
-from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, assign, quantize_slices
+from igq.grouping import (
+    GroupQuantizer,
+    Quantizer,
+    SliceQuantizer,
+    assign,
+    completed,
+    quantize_slices,
+)
 from igq.layers import Layer, Slices, slice_ranges
 
 Slot = Callable[[Layer], nn.Module]
@@ -118,7 +125,8 @@ class SwitchedFakeQuantize(nn.Module):
             scale, zero_point = scales[group], zero_points[group]
         else:
             scale, zero_point = affine_parameters(ranges[..., 0], ranges[..., 1], self.bits)
-        return torch.where(self.bits > 0, fake_quantize(x, scale, zero_point, self.bits), x)
+        quantized = completed(fake_quantize(x, scale, zero_point, self.bits), self.slices)
+        return torch.where(self.bits > 0, quantized, x)
 
     def extra_repr(self) -> str:
         return f"quantizer={self.quantizer}, capacity={self.capacity}, slices={self.slices.value}"

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from igq.errors import InvalidArgumentError
-from igq.layers import Layer
+from igq.layers import Layer, Slices
 from igq.modules import Observer
 from igq.vit import layers, with_slots
 
@@ -19,8 +19,8 @@ BATCH_SIZE = 32
 class Ranges:
     """(min, max) of each slice in each image, for every layer of a model that is fitted.
 
-    `values` is layer name -> (images, slices, 2), in the units of the activation. q, k and v, whose
-    slices have their own ranges in every image, have none.
+    `values` is layer name -> (images, slices, 2), in the units of the activation. q, k and v and
+    the classifier's input, whose slices have their own ranges in every image, have none.
 
     >>> import igq, torch
     >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
@@ -43,10 +43,12 @@ def observe(
     model: nn.Module,
     images: Float[Tensor, "images channels height width"],
     batch_size: int = BATCH_SIZE,
+    softmax: Slices = Slices.UNIT_ROWS,
 ) -> Ranges:
     """Run the full-precision model once over calibration images and note every slice's range.
 
     The images are in the model's own normalisation; no labels are needed. The model is untouched.
+    Softmax maps are sliced as `softmax` says; `Slices.ROWS` is the paper's way.
 
     Raises:
         InvalidArgumentError: there are no images.
@@ -62,7 +64,7 @@ def observe(
     """
     if len(images) == 0:
         raise InvalidArgumentError("calibration needs at least 1 image, but got 0.")
-    listed = layers(model)
+    listed = layers(model, softmax)
     observers = {la.name: Observer(la.slices) for la in listed if not la.slices.own_range}
     observed = with_slots(model, lambda layer: observers.get(layer.name, nn.Identity()))
     device = next(model.parameters()).device

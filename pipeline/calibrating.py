@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from igq import Candidates, correct, fit, layers, observe
+from igq import Candidates, Layer, Slices, correct, fit, layers, observe
 from igq.mixed import Options, WeightsByBits
 from igq.vit import quantize_weights
 from pipeline.cache import load_candidates, load_corrected, save_candidates, save_corrected
@@ -40,7 +40,8 @@ class Calibration:
     @property
     def weights_file(self) -> Path:
         """The corrected weights that follow from these candidates."""
-        key = digest([self.candidates_file.stem, self.space.weight_bits])
+        space = self.space
+        key = digest([self.candidates_file.stem, space.weight_bits, space.softmax_method])
         return self.folder.cache / f"weights_{key}.safetensors"
 
     def compute(self, model: nn.Module, images: Images, steps: Steps) -> None:
@@ -65,7 +66,8 @@ class Calibration:
         """
         space = self.space
         bits = space.base_bits[1]
-        return load_candidates(self.candidates_file, layers(model), space.num_groups, bits)
+        listed = listed_layers(model, space)
+        return load_candidates(self.candidates_file, listed, space.num_groups, bits)
 
     def weights(self, model: nn.Module) -> tuple[nn.Module, WeightsByBits]:
         """The model as its weights were corrected, if they were, and weight bits -> weights.
@@ -80,6 +82,15 @@ class Calibration:
         options = options_of(self.space)
         several = options.weight_bits if options else self.space.base_bits[:1]
         return model, {bits: quantize_weights(model, bits) for bits in several}
+
+
+def listed_layers(model: nn.Module, space: SearchSpace) -> tuple[Layer, ...]:
+    """The layers of a model, sliced as the space says.
+
+    Raises:
+        UnsupportedModelError: the model's layers cannot be listed.
+    """
+    return layers(model, Slices[space.softmax_method.name])
 
 
 def options_of(space: SearchSpace) -> Options | None:

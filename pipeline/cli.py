@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from igq import IgqError
 from pipeline.config import Engine, Folder, Request, Sampler
-from search_spaces import SearchSpaceError, WeightMethod, load, names, parse_budget
+from search_spaces import SearchSpaceError, SoftmaxMethod, WeightMethod, load, names, parse_budget
 
 app = typer.Typer(
     add_completion=False,
@@ -246,6 +246,9 @@ def reproduce(
     weight_method: Annotated[
         WeightMethod, typer.Option(help="How weights are quantized; `nearest` is the paper's way.")
     ] = WeightMethod.NEAREST,
+    softmax_method: Annotated[
+        SoftmaxMethod, typer.Option(help="How softmax maps are; `rows` is the paper's way.")
+    ] = SoftmaxMethod.ROWS,
     out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
     engine: EngineChoice = Engine.AUTO,
 ) -> None:
@@ -267,6 +270,7 @@ def reproduce(
         most_images,
         engine,
         weight_method,
+        softmax_method,
     )
     cells = []
     with Screen(console) as screen:

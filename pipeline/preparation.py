@@ -19,7 +19,6 @@ from igq import (
     allocate,
     create,
     create_pretrained,
-    layers,
     sensitivity,
 )
 from igq import bops as bops_table
@@ -32,7 +31,7 @@ from igq.sensitivity import sensitivity_forwards
 from igq.vit import EAGER, Execution
 from pipeline.budget import Budgets, largest_uniform, random_allocation, resolve
 from pipeline.cache import load_harm, save_harm
-from pipeline.calibrating import Calibration, Steps, options_of
+from pipeline.calibrating import Calibration, Steps, listed_layers, options_of
 from pipeline.config import digest
 from pipeline.data import Images
 from pipeline.files import read_json, write_json
@@ -68,7 +67,7 @@ def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], Bops
         InfeasibleBudgetError: even the cheapest allocation costs more.
         UnsupportedModelError: the model's layers cannot be listed.
     """
-    listed, ties = layers(model), Tie(space.tied) if space.tied else None
+    listed, ties = listed_layers(model, space), Tie(space.tied) if space.tied else None
     if (options := options_of(space)) is not None:
         table = mixed_bops(listed, options, space.base_bits, ties)
     else:
@@ -122,8 +121,8 @@ def prepare(
         steps("compiling: up to half a minute the first time, a few seconds when it is cached")
         at_hand = Allocation.of(table.expand(uniform_allocations(table)[0]))
         next(Objective(task, next(model.parameters()).device).evaluate(at_hand))
-    kept = calibration.candidates_file.stem
-    harm_from = [kept, search.fingerprint, space.sensitivity_images, asdict(execution)]
+    kept = [calibration.candidates_file.stem, space.softmax_method]
+    harm_from = [*kept, search.fingerprint, space.sensitivity_images, asdict(execution)]
     path = calibration.folder.cache / f"harm_{digest(harm_from)}.json"
     harm, forwards = _harm(space, model, task, table, path, steps)
     return Preparation(model, task, listed, table, budget, harm, forwards)

@@ -25,7 +25,7 @@ from pipeline.data import Preprocessing, Source, draw, open_source
 from pipeline.errors import DataError
 from pipeline.execution import execution
 from pipeline.published import COLUMNS, PUBLISHED, Published
-from search_spaces import WeightMethod
+from search_spaces import SoftmaxMethod, WeightMethod
 
 CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
 """Numbers of groups that an allocation chooses from (our choice; the paper does not say)."""
@@ -45,6 +45,7 @@ class Experiment:
     most_images: int | None = None
     engine: Engine = Engine.AUTO
     weight_method: WeightMethod = WeightMethod.NEAREST  # as in the paper
+    softmax_method: SoftmaxMethod = SoftmaxMethod.ROWS  # as in the paper
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,14 @@ def _kept(
 ) -> dict[str, tuple[float, ...]]:
     """Column -> share of top-1 kept with each calibration seed."""
     columns, device = experiment.columns, next(bench.model.parameters()).device
-    listed, images = igq.layers(bench.model), len(bench.images) * len(bench.calibrations)
+    slices = igq.Slices[experiment.softmax_method.name]
+    listed, images = igq.layers(bench.model, slices), len(bench.images) * len(bench.calibrations)
     chosen = execution(experiment.engine, listed, images * len(columns), device)
     quantized = Corrected(bench.model, quantize_weights(bench.model, bits))
     kept: dict[str, list[float]] = {column: [] for column in columns}
     for seed, calibration in enumerate(bench.calibrations):
         name = f"{label} W{bits}A{bits}, seed {seed}"
-        ranges = igq.observe(bench.model, calibration)
+        ranges = igq.observe(bench.model, calibration, softmax=slices)
         candidates = igq.fit(ranges, CHOICES, bits, steps(f"{name}: fitting"))
         if experiment.weight_method is WeightMethod.CORRECTED:
             progress = steps(f"{name}: correcting the weights")

@@ -14,7 +14,7 @@ from search_spaces.budgets import (
     parse_budget,
 )
 from search_spaces.messages import SearchSpaceError
-from search_spaces.schema import ModelSpec, SearchSpace, WeightMethod, read
+from search_spaces.schema import ModelSpec, SearchSpace, SoftmaxMethod, WeightMethod, read
 
 __all__ = [
     "BopsBudget",
@@ -23,6 +23,7 @@ __all__ = [
     "OverheadBudget",
     "SearchSpace",
     "SearchSpaceError",
+    "SoftmaxMethod",
     "UniformBudget",
     "WeightMethod",
     "load",

@@ -96,6 +96,15 @@ class WeightMethod(StrEnum):
     """Codes, scales, biases and normalisations such that predictions change least."""
 
 
+class SoftmaxMethod(StrEnum):
+    """How softmax maps are quantized; named as igq.Slices names it."""
+
+    ROWS = "rows"
+    """Each row with the group it picks, as in the paper."""
+    UNIT_ROWS = "unit_rows"
+    """So, and what a row loses of its sum of 1 is spread over its keys."""
+
+
 class SearchSpace(Frozen):
     """What is searched: a model, its bits, the numbers of groups to choose from, the budget.
 
@@ -110,6 +119,7 @@ class SearchSpace(Frozen):
     weight_bits: Bits
     activation_bits: Bits
     weight_method: WeightMethod = WeightMethod.CORRECTED
+    softmax_method: SoftmaxMethod = SoftmaxMethod.UNIT_ROWS
     num_groups: tuple[Groups, ...]
     tied: Literal["block", "kind"] | None = None
     """Layers that share their number of groups: those of a block, or of a kind (fc1, softmax)."""

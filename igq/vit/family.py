@@ -114,7 +114,7 @@ def linear(model: nn.Module, name: str, tokens: int) -> Layer:
 def head(model: nn.Module, name: str) -> Layer:
     """A linear layer that classifies the one token that is left."""
     module: Any = model.get_submodule(name)
-    return Layer(name, Slices.WHOLE, 1, module.in_features, module.out_features, weighted=True)
+    return Layer(name, Slices.TOKENS, 1, module.in_features, module.out_features, weighted=True)
 
 
 def operands(
@@ -126,7 +126,7 @@ def operands(
     tokens_own, channels_own = Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS
     yield Layer(f"{name}.q", tokens_own, rows, width, keys, weighted=False, heads=heads)
     yield Layer(f"{name}.k", tokens_own, kv_rows, width, 0, weighted=False, heads=kv_heads)
-    yield Layer(f"{name}.softmax", Slices.ROWS, rows, keys, width, weighted=False, heads=heads)
+    yield Layer(f"{name}.softmax", Slices.UNIT_ROWS, rows, keys, width, weighted=False, heads=heads)
     yield Layer(f"{name}.v", channels_own, kv_rows, width, 0, weighted=False, heads=kv_heads)
 
 

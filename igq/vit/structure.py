@@ -1,9 +1,11 @@
 """How a timm vision transformer is built: which layers it has, and its forward pass in steps."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from igq.errors import UnsupportedModelError
-from igq.layers import Layer
+from igq.layers import ROWS, Layer, Slices
 from igq.vit.beit import Beit
 from igq.vit.eva import Eva
 from igq.vit.family import Family, Stage, either
@@ -14,8 +16,10 @@ FAMILIES: tuple[Family, ...] = (Plain(), Swin(), Beit(), Eva())
 """Each way of building a vision transformer that is supported."""
 
 
-def layers(model: nn.Module) -> tuple[Layer, ...]:
+def layers(model: nn.Module, softmax: Slices = Slices.UNIT_ROWS) -> tuple[Layer, ...]:
     """Every activation of the model that is quantized, in the order of the forward pass.
+
+    Softmax maps are sliced as `softmax` says; `Slices.ROWS` is the paper's way.
 
     Raises:
         UnsupportedModelError: the model is of no supported family, or a part of it is not.
@@ -27,7 +31,8 @@ def layers(model: nn.Module) -> tuple[Layer, ...]:
     ['blocks.0.attn.qkv', 'blocks.0.attn.softmax', 'blocks.0.attn.proj', 'blocks.0.mlp.fc1',
      'blocks.0.mlp.fc2']
     """
-    return tuple(supported(model).layers(model))
+    listed = supported(model).layers(model)
+    return tuple(replace(la, slices=softmax) if la.slices in ROWS else la for la in listed)
 
 
 def stages(model: nn.Module) -> list[Stage]:

@@ -279,7 +279,7 @@ class TestDamage:
         "change",
         [
             lambda tensors: tensors.pop("weights.head.codes"),
-            lambda tensors: tensors.pop("activations.head.lower"),
+            lambda tensors: tensors.pop("activations.patch_embed.proj.lower"),
             lambda tensors: tensors.pop("parameters.norm.bias"),
             lambda tensors: tensors.clear(),
             to("parameters.neck.bias", torch.zeros(3)),

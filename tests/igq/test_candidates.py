@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import igq
-from igq import Candidates, InvalidArgumentError, Ranges
+from igq import Candidates, InvalidArgumentError, Ranges, Slices
 from igq.candidates import bounds, with_bounds
 from igq.grouping import SliceQuantizer
 
@@ -61,9 +62,19 @@ def test_bounds_that_are_missing_are_named(candidates: Candidates) -> None:
         with_bounds(candidates.layers, (1, 2, 4), 4, stored)
 
 
-def test_q_k_and_v_take_each_head_s_own_range(candidates: Candidates) -> None:
+def test_q_k_v_and_the_classifier_s_input_have_ranges_of_their_own(candidates: Candidates) -> None:
     own = [n for n, q in candidates.quantizers.items() if isinstance(q[1], SliceQuantizer)]
-    assert own == [f"blocks.{i}.attn.{operand}" for i in range(2) for operand in "qkv"]
+    assert own == [f"blocks.{i}.attn.{operand}" for i in range(2) for operand in "qkv"] + ["head"]
+
+
+def test_softmax_rows_are_quantized_as_they_were_observed(vit: nn.Module, images: Tensor) -> None:
+    for slices in (Slices.ROWS, Slices.UNIT_ROWS):
+        fitted = igq.fit(igq.observe(vit, images, softmax=slices), (2,), bits=4)
+        quantizer = fitted.quantizers["blocks.0.attn.softmax"][2]
+        assert quantizer.slices is slices
+        sums = quantizer(torch.rand(1, 3, 17, 17).softmax(-1)).sum(-1)
+        kept = torch.allclose(sums, torch.ones_like(sums), atol=1e-5)
+        assert kept is (slices is Slices.UNIT_ROWS)
 
 
 def test_progress_is_told_up_to_1(ranges: Ranges) -> None:

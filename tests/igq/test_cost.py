@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igq import InvalidArgumentError, Layer, Slices, bops, layers, uniform
-from igq.cost import grouping_bops, product_bops, range_bops
+from igq.cost import constant_bops, grouping_bops, product_bops
 from igq.layers import Tie, tied
 
 FC = Layer("fc", Slices.CHANNELS, tokens=3, channels=4, outputs=5, weighted=True)
@@ -48,9 +48,15 @@ class TestClosedForm:
         assert str(raised.value) == f"{layer.name} is not grouped, but got 2 groups for it."
 
     def test_ranges_of_q_k_and_v_are_taken_in_every_image_and_scores_scaled(self) -> None:
-        assert range_bops(QUERIES) == 32 * (2 * 6 * 2 + 6 * 3)
-        assert range_bops(replace(QUERIES, name="k", outputs=0)) == 32 * 2 * 6 * 2
-        assert range_bops(FC) == range_bops(SOFTMAX) == range_bops(PATCHES) == 0
+        assert constant_bops(QUERIES) == 32 * (2 * 6 * 2 + 6 * 3)
+        assert constant_bops(replace(QUERIES, name="k", outputs=0)) == 32 * 2 * 6 * 2
+        assert constant_bops(FC) == constant_bops(SOFTMAX) == constant_bops(PATCHES) == 0
+
+    def test_rows_that_keep_their_sum_need_it_and_the_mean_of_v(self) -> None:
+        kept = replace(SOFTMAX, slices=Slices.UNIT_ROWS)
+        sums, mean, product = 6 * 3, 6 * 2, 2 * 6 * 2
+        assert constant_bops(kept) == 32 * (sums + mean + product)
+        assert grouping_bops(kept, 8) == grouping_bops(SOFTMAX, 8)
 
 
 class TestTable:
@@ -59,7 +65,7 @@ class TestTable:
     def test_an_allocation_costs_the_sum_of_its_layers(self) -> None:
         products = sum(product_bops(layer, 4, 4) for layer in MODEL)
         grouping = grouping_bops(FC, 4) + grouping_bops(SOFTMAX, 2)
-        expected = products + grouping + range_bops(QUERIES)
+        expected = products + grouping + constant_bops(QUERIES)
         assert self.TABLE.of({"fc": 4, "softmax": 2}) == expected
 
     def test_the_minimum_is_the_cheapest_allocation_s(self) -> None:

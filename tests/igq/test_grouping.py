@@ -86,6 +86,19 @@ class TestAssignment:
         assert quantizer.assign(x).shape == (2, 3, 4, 1)
         assert quantizer(x).shape == x.shape
 
+    @pytest.mark.parametrize("groups", [1, 3])
+    def test_what_a_row_loses_of_its_sum_is_spread_over_its_keys(self, groups: int) -> None:
+        x = random_activation(0, (2, 3, 4, 6)).softmax(-1)
+        upper = torch.linspace(0.2, 1, groups)
+        rows, unit_rows = (
+            GroupQuantizer(torch.zeros(groups), upper, 3, slices)(x)
+            for slices in (Slices.ROWS, Slices.UNIT_ROWS)
+        )
+        spread = unit_rows - rows
+        assert (rows.sum(-1) - 1).abs().max() > 0.05
+        torch.testing.assert_close(unit_rows.sum(-1), torch.ones(2, 3, 4))
+        torch.testing.assert_close(spread, spread[..., :1].expand_as(spread), atol=1e-6, rtol=1e-4)
+
 
 class TestFit:
     def test_well_separated_ranges_are_told_apart_at_their_means(self) -> None:

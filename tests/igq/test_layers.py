@@ -10,7 +10,7 @@ FC = Layer("fc", Slices.CHANNELS, tokens=3, channels=4, outputs=5, weighted=True
 SOFTMAX = Layer("softmax", Slices.ROWS, tokens=6, channels=3, outputs=2, weighted=False)
 QUERIES = Layer("q", Slices.HEAD_TOKENS, tokens=6, channels=2, outputs=3, weighted=False, heads=2)
 VALUES = Layer("v", Slices.HEAD_CHANNELS, tokens=6, channels=2, outputs=0, weighted=False, heads=2)
-HEAD = Layer("head", Slices.WHOLE, tokens=1, channels=4, outputs=2, weighted=True)
+HEAD = Layer("head", Slices.TOKENS, tokens=1, channels=4, outputs=2, weighted=True)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,8 @@ HEAD = Layer("head", Slices.WHOLE, tokens=1, channels=4, outputs=2, weighted=Tru
         (Slices.CHANNELS, (2, 3, 4), (2, 1, 4, 2)),
         (Slices.CHANNELS, (2, 4), (2, 4, 2)),
         (Slices.ROWS, (2, 5, 3, 3), (2, 5, 3, 1, 2)),
+        (Slices.UNIT_ROWS, (2, 5, 3, 3), (2, 5, 3, 1, 2)),
+        (Slices.TOKENS, (2, 4), (2, 1, 2)),
         (Slices.HEAD_TOKENS, (2, 3, 4, 5), (2, 3, 4, 1, 2)),
         (Slices.HEAD_CHANNELS, (2, 3, 4, 5), (2, 3, 1, 5, 2)),
         (Slices.HEADS, (2, 3, 4, 5), (2, 3, 1, 1, 2)),
@@ -28,6 +30,8 @@ HEAD = Layer("head", Slices.WHOLE, tokens=1, channels=4, outputs=2, weighted=Tru
         "channels-of-tokens",
         "channels-of-one-token",
         "rows-of-heads",
+        "unit-rows-of-heads",
+        "one-token",
         "tokens-of-heads",
         "channels-of-heads",
         "heads",

@@ -158,8 +158,12 @@ class TestCache:
 
     @pytest.mark.parametrize(
         ("change", "expected"),
-        [({"weight_bits": 8}, ["correct"]), ({"weight_method": "nearest"}, [])],
-        ids=["weight_bits", "weight_method"],
+        [
+            ({"weight_bits": 8}, ["correct"]),
+            ({"weight_method": "nearest"}, []),
+            ({"softmax_method": "rows"}, ["correct", "sensitivity"]),
+        ],
+        ids=["weight_bits", "weight_method", "softmax_method"],
     )
     def test_other_weights_are_corrected_anew(
         self, run: Prepare, computed: list[str], change: dict[str, Any], expected: list[str]

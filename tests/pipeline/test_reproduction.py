@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 import igq
 from igq import Corrected
+from igq.vit import assemble
 from pipeline import reproduction
 from pipeline.errors import DataError
 from pipeline.published import COLUMNS, PUBLISHED
 from pipeline.reports import reproduction_table
 from pipeline.reproduction import Experiment, reproduce
-from search_spaces import WeightMethod
+from search_spaces import SoftmaxMethod, WeightMethod
 from tests.pipeline.test_reports import text
 
 
@@ -80,6 +81,21 @@ class TestReproduce:
         assert len(list(reproduce(Experiment(*settings, weight_method=method), quiet))) == 2
         assert len(seen) == (2 if method is WeightMethod.CORRECTED else 0)
         assert not seen or not torch.equal(*seen)
+
+    @pytest.mark.parametrize("method", SoftmaxMethod)
+    def test_softmax_maps_are_sliced_as_wanted(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, method: SoftmaxMethod
+    ) -> None:
+        seen: set[igq.Slices] = set()
+
+        def assembled(model: nn.Module, quantizers: Any, weights: Any) -> nn.Module:
+            seen.update(q.slices for name, q in quantizers.items() if name.endswith("softmax"))
+            return assemble(model, quantizers, weights)
+
+        monkeypatch.setattr(reproduction, "assemble", assembled)
+        settings = ("digits",), "digits", folder, (6,), ("fixed 8", "upper bound"), 1, 40
+        list(reproduce(Experiment(*settings, softmax_method=method), quiet))
+        assert seen == {igq.Slices[method.name]}
 
     def test_the_same_experiment_gives_the_same_numbers(self, folder: Path) -> None:
         experiment = Experiment(

@@ -35,7 +35,7 @@ def activation() -> Tensor:
 
 
 class TestSwitchedFakeQuantize:
-    @pytest.mark.parametrize("slices", [Slices.CHANNELS, Slices.ROWS, Slices.WHOLE])
+    @pytest.mark.parametrize("slices", [Slices.CHANNELS, Slices.UNIT_ROWS, Slices.WHOLE])
     @pytest.mark.parametrize("groups", [1, 2, 8])
     @pytest.mark.parametrize("bits", [2, 4, 8])
     def test_it_gives_what_the_loaded_quantizer_gives(

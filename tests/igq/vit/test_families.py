@@ -182,7 +182,8 @@ class TestSwin:
         products += tokens * 4 * channels * channels  # fc2
         attention = 2 * heads * tokens * keys * width
         ranges = 3 * 32 * 2 * heads * tokens * width + 32 * heads * tokens * keys  # and scaling
-        expected = 2 * (products * weights + attention * operands + ranges)
+        rows_sums = 32 * (heads * tokens * keys + 3 * heads * tokens * width)
+        expected = 2 * (products * weights + attention * operands + ranges + rows_sums)
         table = igq.bops(listed, (1, groups), weight_bits=4, activation_bits=3)
         assert table.of(igq.uniform(listed, 1)) == expected
 
@@ -246,7 +247,7 @@ class TestDistilled:
     def test_both_heads_are_listed(self, make: Make) -> None:
         *_, head, head_dist = igq.layers(make("distilled"))
         assert (head.name, head_dist.name) == ("head", "head_dist")
-        assert head.slices is head_dist.slices is Slices.WHOLE
+        assert head.slices is head_dist.slices is Slices.TOKENS
 
     def test_its_token_is_counted(self, make: Make) -> None:
         listed = {layer.name: layer for layer in igq.layers(make("distilled"))}

@@ -45,7 +45,7 @@ class TestLayers:
     def test_shapes_are_those_of_the_products(self, vit: nn.Module) -> None:
         # 8 x 8 images in patches of 2 x 2: 16 tokens and the class token, 3 heads of width 4.
         listed = {layer.name.removeprefix("blocks.0."): layer for layer in igq.layers(vit)}
-        channels, rows = Slices.CHANNELS, Slices.ROWS
+        channels, rows = Slices.CHANNELS, Slices.UNIT_ROWS
         tokens, columns, whole = Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS, Slices.WHOLE
 
         def expect(name: str, slices: Slices, *shape: int, weighted: bool) -> None:
@@ -62,7 +62,7 @@ class TestLayers:
         expect("attn.proj", channels, 17, 12, 12, weighted=True)
         expect("mlp.fc1", channels, 17, 12, 48, weighted=True)
         expect("mlp.fc2", channels, 17, 48, 12, weighted=True)
-        expect("head", whole, 1, 12, 10, weighted=True)
+        expect("head", Slices.TOKENS, 1, 12, 10, weighted=True)
 
     def test_only_the_patch_embedding_has_bits_of_its_own(self, vit: nn.Module) -> None:
         bits = {layer.name: layer.bits for layer in igq.layers(vit) if layer.bits is not None}
@@ -74,6 +74,11 @@ class TestLayers:
         for layer in (layer for layer in igq.layers(vit) if not layer.slices.own_range):
             assert ranges[layer.name].shape == (6, layer.num_slices, 2)
 
+    def test_only_softmax_maps_are_sliced_otherwise_on_request(self, vit: nn.Module) -> None:
+        pairs = zip(igq.layers(vit), igq.layers(vit, Slices.ROWS), strict=True)
+        changed = [one.name for one, other in pairs if one != other]
+        assert changed == ["blocks.0.attn.softmax", "blocks.1.attn.softmax"]
+
     def test_a_quantized_model_has_the_same_layers(
         self, vit: nn.Module, quantized: nn.Module
     ) -> None:
@@ -84,7 +89,7 @@ class TestLayers:
             deit = timm.create_model("deit_tiny_patch16_224")
         kinds = Counter(layer.slices for layer in igq.layers(deit))
         assert kinds[Slices.CHANNELS] == 48
-        assert kinds[Slices.ROWS] == 12
+        assert kinds[Slices.UNIT_ROWS] == 12
 
 
 class TestUnsupported:

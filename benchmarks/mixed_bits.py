@@ -6,14 +6,13 @@ uniform bits and groups everywhere. Evaluation images are others; differences ar
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 import igq
 from benchmarks.real import ASSETS, arguments, bench, machine
 from igq.mixed import Options, measure_parts, mixed_bops, mixed_harm, select_weights
 from igq.settings import Choice, Setting
-from igq.vit import assemble, quantize_weights
+from igq.vit import assemble
 from pipeline.data import Preprocessing, draw, open_source
 from pipeline.intervals import Interval, interval
 
@@ -30,7 +29,10 @@ def main() -> None:
     images = draw(wanted, options.seed)["harm"].values
 
     candidates = igq.fit(igq.observe(model, given.calibration), GROUPS, options.bits)
-    weights = {bits: quantize_weights(model, bits) for bits in BITS}
+    weights = {
+        bits: igq.correct(model, candidates, given.calibration, bits, steps=0).weights
+        for bits in BITS
+    }
     mixed = Options(BITS, BITS, GROUPS)
     base = (options.bits, options.bits)
     only = Options(base[:1], base[:1], GROUPS)
@@ -76,5 +78,4 @@ def _shown(known: Interval) -> str:
 
 
 if __name__ == "__main__":
-    with torch.inference_mode():
-        main()
+    main()

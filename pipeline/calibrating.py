@@ -10,12 +10,13 @@ from pathlib import Path
 from torch import nn
 
 from igq import Candidates, Layer, Slices, correct, fit, layers, observe
+from igq.correction import STEPS
 from igq.mixed import Options, WeightsByBits
 from igq.vit import quantize_weights
 from pipeline.cache import load_candidates, load_corrected, save_candidates, save_corrected
 from pipeline.config import Folder, digest
 from pipeline.data import Images
-from search_spaces import SearchSpace
+from search_spaces import SearchSpace, WeightMethod
 
 Steps = Callable[[str], Callable[[float], None]]
 """Names a step that begins; gives what to call with the share of it that is done."""
@@ -37,11 +38,10 @@ class Calibration:
         key = digest([self.model_key, self.images_key, space.num_groups, space.activation_bits])
         return self.folder.cache / f"candidates_{key}.safetensors"
 
-    @property
-    def weights_file(self) -> Path:
-        """The corrected weights that follow from these candidates."""
+    def weights_file(self, bits: int) -> Path:
+        """The corrected weights of so many bits that follow from these candidates."""
         space = self.space
-        key = digest([self.candidates_file.stem, space.weight_bits, space.softmax_method])
+        key = digest([self.candidates_file.stem, bits, self._steps, space.softmax_method])
         return self.folder.cache / f"weights_{key}.safetensors"
 
     def compute(self, model: nn.Module, images: Images, steps: Steps) -> None:
@@ -52,11 +52,15 @@ class Calibration:
             progress = steps("fitting every layer for every number of groups")
             fitted = fit(ranges, space.num_groups, space.base_bits[1], progress)
             save_candidates(self.candidates_file, fitted)
-        if space.corrected and not self.weights_file.exists():
-            progress = steps("correcting the weights")
-            candidates, bits = self.candidates(model), space.base_bits[0]
-            corrected = correct(model, candidates, images.values, bits, progress=progress)
-            save_corrected(self.weights_file, corrected)
+        if space.weight_method is WeightMethod.NEAREST:
+            return
+        for bits in (b for b in self._weight_bits if not self.weights_file(b).exists()):
+            progress = steps(f"correcting the weights for {bits} bits")
+            candidates = self.candidates(model)
+            corrected = correct(
+                model, candidates, images.values, bits, self._steps, progress=progress
+            )
+            save_corrected(self.weights_file(bits), corrected)
 
     def candidates(self, model: nn.Module) -> Candidates:
         """The candidates that were fitted.
@@ -75,13 +79,21 @@ class Calibration:
         Raises:
             StudyError: the cache does not hold them.
         """
-        if self.space.corrected:
-            bits = self.space.base_bits[0]
-            corrected = load_corrected(self.weights_file, model, bits)
-            return corrected.model, {bits: corrected.weights}
+        if self.space.weight_method is WeightMethod.NEAREST:
+            return model, {bits: quantize_weights(model, bits) for bits in self._weight_bits}
+        read = {b: load_corrected(self.weights_file(b), model, b) for b in self._weight_bits}
+        changed = next(iter(read.values())).model
+        return changed, {bits: corrected.weights for bits, corrected in read.items()}
+
+    @property
+    def _weight_bits(self) -> tuple[int, ...]:
         options = options_of(self.space)
-        several = options.weight_bits if options else self.space.base_bits[:1]
-        return model, {bits: quantize_weights(model, bits) for bits in several}
+        return options.weight_bits if options else self.space.base_bits[:1]
+
+    @property
+    def _steps(self) -> int:
+        """Where bits are searched nothing is tuned: the model is the same for all of them."""
+        return 0 if self.space.mixed else STEPS
 
 
 def listed_layers(model: nn.Module, space: SearchSpace) -> tuple[Layer, ...]:

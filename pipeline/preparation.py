@@ -122,6 +122,7 @@ def prepare(
         at_hand = Allocation.of(table.expand(uniform_allocations(table)[0]))
         next(Objective(task, next(model.parameters()).device).evaluate(at_hand))
     kept = [calibration.candidates_file.stem, space.softmax_method]
+    kept += [space.weight_bits, space.weight_method] if space.mixed else []
     harm_from = [*kept, search.fingerprint, space.sensitivity_images, asdict(execution)]
     path = calibration.folder.cache / f"harm_{digest(harm_from)}.json"
     harm, forwards = _harm(space, model, task, table, path, steps)

@@ -93,7 +93,11 @@ class WeightMethod(StrEnum):
     NEAREST = "nearest"
     """Each weight to its nearest code, as in the paper."""
     CORRECTED = "corrected"
-    """Codes, scales, biases and normalisations such that predictions change least."""
+    """Codes, scales, biases and normalisations such that predictions change least.
+
+    Where bits are searched only codes and scales: normalisations and biases would have to follow
+    the bits of every layer.
+    """
 
 
 class SoftmaxMethod(StrEnum):
@@ -168,11 +172,6 @@ class SearchSpace(Frozen):
     def mixed(self) -> bool:
         """Whether bits are searched, and not groups alone."""
         return isinstance(self.weight_bits, tuple) or isinstance(self.activation_bits, tuple)
-
-    @property
-    def corrected(self) -> bool:
-        """Whether weights are corrected: where bits are searched they are the nearest ones."""
-        return self.weight_method is WeightMethod.CORRECTED and not self.mixed
 
     @property
     def base_bits(self) -> tuple[int, int]:

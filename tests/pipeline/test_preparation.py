@@ -173,6 +173,25 @@ class TestCache:
         run(space={"weight_method": "corrected"} | change)
         assert computed == expected
 
+    def test_where_bits_are_searched_weights_of_each_are_corrected_and_their_harm_is_measured(
+        self, run: Prepare, model: nn.Module
+    ) -> None:
+        space = {
+            "weight_bits": [3, 4],
+            "weight_method": "corrected",
+            "budget": {"uniform": "w4a4g2"},
+        }
+        corrected, nearest = (
+            run(space=space | change) for change in ({}, {"weight_method": "nearest"})
+        )
+        assert corrected.harm != nearest.harm
+        assert fingerprint(corrected.task.model) == fingerprint(model)
+        for bits in (3, 4):
+            rounded, simple = (p.task.weights_by_bits[bits] for p in (corrected, nearest))
+            name = "blocks.0.mlp.fc1"
+            assert rounded[name].bits == bits
+            assert not torch.equal(rounded[name].dequantize(), simple[name].dequantize())
+
     def test_cached_candidates_are_those_that_would_be_fitted(
         self, run: Prepare, model: nn.Module, images: dict[str, Images]
     ) -> None:

@@ -1,7 +1,7 @@
 """The quantizer as one would write it down first: the oracle for what is faster, and its rival.
 
-Range, distance to every group, choice, and the quantization of Eq. 1-3 are one tensor operation
-after the other, in float32 and without any reuse.
+Range, distance to every group, choice, the quantization of Eq. 1-3 and the sums of softmax rows are
+one tensor operation after the other, in float32 and without any reuse.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from igq.affine import QuantizedTensor
 from igq.grouping import GroupQuantizer, Quantizer
-from igq.layers import Layer
+from igq.layers import Layer, Slices
 from igq.vit import with_slots
 
 
@@ -33,7 +33,10 @@ class PlainQuantize(nn.Module):
         scale = ((most - least) / levels).clamp(min=1e-12)
         zero_point = torch.clamp(torch.round(-least / scale), 0, levels)
         codes = torch.clamp(torch.round(x / scale) + zero_point, 0, levels)
-        return (codes - zero_point) * scale  # type: ignore[no-any-return]
+        values = (codes - zero_point) * scale
+        if self.quantizer.slices is Slices.UNIT_ROWS:
+            values = values + (1 - values.sum(-1, keepdim=True)) / x.shape[-1]
+        return values  # type: ignore[no-any-return]
 
 
 def plain(

@@ -121,9 +121,16 @@ def prepare(
         steps("compiling: up to half a minute the first time, a few seconds when it is cached")
         at_hand = Allocation.of(table.expand(uniform_allocations(table)[0]))
         next(Objective(task, next(model.parameters()).device).evaluate(at_hand))
-    kept = [calibration.candidates_file.stem, space.softmax_method]
-    kept += [space.weight_bits, space.weight_method] if space.mixed else []
-    harm_from = [*kept, search.fingerprint, space.sensitivity_images, asdict(execution)]
+    weights_from = [space.weight_bits, space.weight_method] if space.mixed else []
+    kept = calibration.candidates_file.stem
+    harm_from = [
+        kept,
+        space.softmax_method,
+        *weights_from,
+        search.fingerprint,
+        space.sensitivity_images,
+        asdict(execution),
+    ]
     path = calibration.folder.cache / f"harm_{digest(harm_from)}.json"
     harm, forwards = _harm(space, model, task, table, path, steps)
     return Preparation(model, task, listed, table, budget, harm, forwards)

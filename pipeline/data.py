@@ -174,11 +174,19 @@ def _dataset(name: str, dataset: str, root: str, preprocessing: Preprocessing) -
     def read(index: int) -> tuple[Tensor, int]:
         try:
             image, target = _raw(opened, index)
-            return transform(image), -1 if classes is None else classes[int(target)]
+            values = transform(image)
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(
                 f"every image must be readable, but {_where(opened, index)} is not: {error}"
             ) from error
+        if classes is None:
+            return values, -1
+        if int(target) not in classes:
+            raise DataError(
+                f"labels must be classes of the model, from 0 to {preprocessing.num_classes - 1}, "
+                f"but {_where(opened, index)} has {int(target)}."
+            )
+        return values, classes[int(target)]
 
     source = Source(name, read, size)
     source.labelled = classes is not None
@@ -203,7 +211,9 @@ def _where(dataset: Any, index: int) -> str:
 
 def _class_map(dataset: Any, num_classes: int) -> Mapping[int, int] | None:
     """A dataset's target -> the model's class; None where its names do not tell."""
-    names = getattr(getattr(dataset, "reader", dataset), "class_to_idx", None)
+    opened = getattr(dataset, "reader", dataset)
+    # torchvision's ImageNet has English names beside the ids that timm knows
+    names = getattr(opened, "wnid_to_idx", None) or getattr(opened, "class_to_idx", None)
     if not names:
         return {i: i for i in range(num_classes)}
     imagenet = ImageNetInfo()

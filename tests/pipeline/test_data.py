@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from pipeline import data
 from pipeline.data import Images, Preprocessing, draw, load_all, open_source
 from pipeline.errors import DataError
 
@@ -49,6 +50,21 @@ def folder(tmp_path: Path) -> Folder:
         return root
 
     return make
+
+
+class TwoImages:
+    """A dataset as torchvision has them."""
+
+    wnid_to_idx: Mapping[str, int]
+
+    def __init__(self, class_to_idx: Mapping[str, int], targets: tuple[int, int] = (0, 1)) -> None:
+        self.class_to_idx, self.targets = class_to_idx, targets
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.new("L", (8, 8), 100 * index), self.targets[index]
 
 
 def contents(images: Images) -> list[bytes]:
@@ -107,6 +123,16 @@ class TestLabels:
         assert theirs.labels is not None
         assert theirs.labels.tolist() == [1, 1, 999]
         assert theirs.fingerprint == ours.fingerprint
+
+    def test_torchvision_s_imagenet_tells_its_ids_beside_english_names(
+        self, imagenet: Preprocessing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = TwoImages(class_to_idx={"tench": 0, "goldfish": 1})
+        opened.wnid_to_idx = {"n15075141": 0, "n01443537": 1}
+        monkeypatch.setattr(data, "create_dataset", lambda *_, **__: opened)
+        labels = load_all(open_source("torch/imagenet:ROOT", imagenet)).labels
+        assert labels is not None
+        assert labels.tolist() == [999, 1]
 
     def test_digits_come_with_labels_and_without_those_that_the_demo_learned_from(
         self, preprocessing: Preprocessing
@@ -240,6 +266,15 @@ class TestRefusals:
     def test_what_is_no_source_is_refused(self, name: str, preprocessing: Preprocessing) -> None:
         with pytest.raises(DataError, match=f"^`images` must be a folder.*but got {name!r}"):
             open_source(name, preprocessing)
+
+    def test_a_label_that_the_model_has_no_class_for_is_named(
+        self, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = TwoImages(class_to_idx={}, targets=(3, 10))
+        monkeypatch.setattr(data, "create_dataset", lambda *_, **__: opened)
+        expected = "^labels must be classes of the model, from 0 to 9, but image 1 has 10.$"
+        with pytest.raises(DataError, match=expected):
+            load_all(open_source("torch/some:ROOT", preprocessing))
 
     @pytest.mark.parametrize(
         "name", ["torch/no_such_dataset:{}", "torch/cifar10:{}"], ids=["unknown", "not there"]

@@ -13,6 +13,7 @@ from pipeline.data import Images
 from pipeline.errors import StudyError
 from pipeline.figures import write_figures
 from pipeline.files import write_json
+from pipeline.final import Final, chosen, play, save_final
 from pipeline.preparation import Preparation
 from pipeline.reports import allocation_picture, comparison_table, front_lines
 from pipeline.rivals import RANDOM, search_forwards
@@ -28,6 +29,7 @@ class Result:
     folder: Folder
     trials: tuple[Trial, ...]
     best: Trial
+    final: Final | None
     comparisons: tuple[Comparison, ...]
     validation_images: int
     reference_top1: float | None
@@ -37,60 +39,76 @@ class Result:
     """Trials that no cheaper one equals, cheapest first."""
 
 
-def found_best(trials: Sequence[Trial], budget: int) -> Trial:
-    """The best trial of a search that has ended.
+@dataclass(frozen=True)
+class Found:
+    """The trials of a search that has ended, and the best of them."""
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    final: Final | None
+    forwards: int
+    """Image-forward-passes that it took to find."""
+
+
+def found_best(
+    preparation: Preparation, trials: tuple[Trial, ...], images: Images | None, screen: Screen
+) -> Found:
+    """Choose the best trial of a search, in a final round on these images.
 
     Raises:
         StudyError: no trial completed; the message says what went wrong in those that failed.
     """
-    found = best(trials, budget)
-    if found is None:
+    if best(trials, preparation.budget) is None:
         errors = sorted({trial.error for trial in trials if trial.error})
         raise StudyError(f"no trial completed within the budget. {' '.join(errors)}".strip())
-    return found
+    final = None
+    if images is not None:
+        progress = screen.step("final round: the best few on images that no trial saw")
+        final = play(preparation, trials, images, progress)
+    taken = chosen(trials, preparation.budget, final)
+    assert taken is not None  # finalists are trials
+    spent = search_forwards(trials, preparation) + (final.forwards if final else 0)
+    return Found(trials, taken, final, spent)
 
 
 def conclude(
     folder: Folder,
     preparation: Preparation,
-    trials: tuple[Trial, ...],
+    found: Found,
     rivals: Sequence[Contender],
     images: Images,
     tracker: Tracker,
     screen: Screen,
 ) -> Result:
-    """Measure the best and its rivals on validation images; write it down, close the run with it.
-
-    Raises:
-        StudyError: no trial completed.
-    """
-    contenders = _contenders(preparation, trials, rivals)
+    """Measure the best and its rivals on validation images; close the tracker's run with them."""
+    contenders = _contenders(preparation, found, rivals)
     progress = screen.step("comparing on images that the search did not see")
     validation = measure(
         preparation.model, preparation.task, preparation.bops, contenders, images, progress
     )
     save_validation(folder.validation, validation)
+    save_final(folder.final, found.final)
     result = Result(
         folder,
-        trials,
-        contenders[0].trial,
+        found.trials,
+        found.best,
+        found.final,
         compared(validation),
         len(images),
         validation.reference_top1,
         preparation.layers,
-        front(trials),
+        front(found.trials),
     )
     _report(result, preparation, images, tracker)
     return result
 
 
 def _contenders(
-    preparation: Preparation, trials: Sequence[Trial], rivals: Sequence[Contender]
+    preparation: Preparation, found: Found, rivals: Sequence[Contender]
 ) -> list[Contender]:
     """The best first, then what it is to be compared with, each with the compute that it took."""
-    budget = preparation.budget
-    found = found_best(trials, budget)
-    contenders = [Contender(BEST, found, search_forwards(trials, preparation))]
+    budget, trials = preparation.budget, found.trials
+    contenders = [Contender(BEST, found.best, found.forwards)]
     taken = {Origin.UNIFORM: 0, Origin.ILP: preparation.harm_forwards}
     for origin, spent in taken.items():
         if (baseline := best_of(trials, origin, budget)) is not None:
@@ -111,6 +129,7 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
             "search_kl": result.best.kl,
             "allocation": plain(allocation),
         },
+        "final": result.final.json() if result.final else None,
         "budget": preparation.budget,
         "validation": {
             "source": images.source,
@@ -130,10 +149,12 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
         result.trials,
         preparation.budget,
         result.layers,
-        allocation,
+        result.best,
         result.comparisons,
     )
     metrics = {"best_kl": result.best.kl or 0.0, "bops": float(result.best.proposal.bops)}
+    if result.final is not None:
+        metrics["final_kl"] = result.final.kls[result.best.number]
     for row in result.comparisons:
         metrics[f"validation_kl_{row.name}"] = row.kl.mean
         metrics[f"forwards_{row.name}"] = float(row.forwards)

@@ -113,6 +113,11 @@ class Folder:
         return self.path / "result.json"
 
     @property
+    def final(self) -> Path:
+        """What the finalists reached on the final images."""
+        return self.path / "final.json"
+
+    @property
     def validation(self) -> Path:
         """What every contender reached on every validation image."""
         return self.path / "validation.json"

@@ -147,8 +147,8 @@ def _take(
 
 
 def _images(source: Source, rows: Sequence[tuple[Tensor, int]]) -> Images:
-    values = torch.stack([image for image, _ in rows])
-    labels = torch.tensor([label for _, label in rows]) if source.labelled else None
+    values = torch.stack([image for image, _ in rows]) if rows else torch.empty(0, 1, 1, 1)
+    labels = torch.tensor([label for _, label in rows]).long() if source.labelled else None
     fingerprint = hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
     return Images(source.name, values, labels, fingerprint)
 

@@ -19,9 +19,10 @@ from pipeline.data import Preprocessing, load_all, open_source
 from pipeline.errors import StudyError
 from pipeline.execution import execution
 from pipeline.files import read_json
+from pipeline.final import chosen, load_final
 from pipeline.preparation import costs, load_model
 from pipeline.proposals import read_trials
-from pipeline.study import Trial, best, front
+from pipeline.study import Trial, front
 from search_spaces import Budget, SearchSpace
 
 
@@ -39,8 +40,8 @@ def export(
 ) -> Exported:
     """Write the best allocation of a study, within the budget `wanted`, as a quantized model.
 
-    Without `wanted` the budget is the space's. `weights` is for weights that were moved since;
-    they must be the same ones.
+    Without `wanted` the budget is the space's, and the best is the winner of the final round.
+    `weights` is for weights that were moved since; they must be the same ones.
 
     Raises:
         ArtifactError: `out` exists already or cannot be written.
@@ -56,15 +57,16 @@ def export(
     if wanted is not None:
         budget = resolve(wanted, listed, table, space.base_bits[0], space.base_bits[1])
     trials = read_trials(folder.journal, space.name, table)
-    chosen = best(trials, budget)
-    if chosen is None:
+    final = None if wanted else load_final(folder.final)
+    taken = chosen(trials, budget, final)
+    if taken is None:
         known = "".join(f"; the cheapest has {t.proposal.bops:.4g}" for t in front(trials)[:1])
         raise StudyError(
             f"a study must have a trial that completed within the budget of {budget:.4g} BOPs, "
             f"but {study} has none{known}."
         )
     kept = Calibration(folder, space, written["model"], written["images"]["calibration"])
-    allocation = chosen.proposal.allocation
+    allocation = taken.proposal.allocation
     changed, by_bits = kept.weights(copy.deepcopy(model))
     weights_of = next(iter(by_bits.values()))
     if space.mixed:
@@ -75,13 +77,13 @@ def export(
         "space": written["space"],
         "study": written["key"],
         "model": written["model"],
-        "trial": chosen.number,
-        "bops": chosen.proposal.bops,
-        "overhead": table.overhead(chosen.proposal.bops),
-        "search_kl": chosen.kl,
+        "trial": taken.number,
+        "bops": taken.proposal.bops,
+        "overhead": table.overhead(taken.proposal.bops),
+        "search_kl": taken.kl,
         "result": read_json(folder.result) if folder.result.exists() else None,
     }
-    return Exported(save(quantized, out, notes), chosen, notes)
+    return Exported(save(quantized, out, notes), taken, notes)
 
 
 @dataclass(frozen=True, eq=False)

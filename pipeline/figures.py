@@ -10,7 +10,7 @@ from igq.settings import Choice
 from pipeline.comparison import Comparison
 from pipeline.intervals import Interval
 from pipeline.reports import block_grid, weight_of
-from pipeline.study import Origin, State, Trial, best, front, knee
+from pipeline.study import Origin, State, Trial, front, knee
 
 
 def write_figures(
@@ -18,20 +18,20 @@ def write_figures(
     trials: Sequence[Trial],
     budget: int,
     layers: Sequence[Layer],
-    allocation: Mapping[str, Choice],
+    chosen: Trial,
     comparisons: Sequence[Comparison],
 ) -> list[Path]:
-    """Draw the trials, the allocation and the comparison; gives the files written."""
+    """Draw the trials, the allocation of the chosen one and the comparison; gives the files."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        _draw_trials(folder / "trials.png", trials, budget),
-        _draw_allocation(folder / "allocation.png", layers, allocation),
+        _draw_trials(folder / "trials.png", trials, budget, chosen),
+        _draw_allocation(folder / "allocation.png", layers, chosen.proposal.allocation),
         _draw_front(folder / "front.png", trials, budget),
         draw_comparison(folder / "comparison.png", comparisons, "images"),
     ]
 
 
-def _draw_trials(path: Path, trials: Sequence[Trial], budget: int) -> Path:
+def _draw_trials(path: Path, trials: Sequence[Trial], budget: int, chosen: Trial) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -42,9 +42,7 @@ def _draw_trials(path: Path, trials: Sequence[Trial], budget: int) -> Path:
     stopped = [t for t in trials if t.state is State.PRUNED]
     axes.scatter(*_places(stopped), marker="x", color="lightgrey", label="pruned (KL so far)")
     axes.axvline(budget, color="black", linestyle=":", label="budget")
-    found = best(trials, budget)
-    if found is not None and found.kl is not None:
-        axes.annotate("best", (found.proposal.bops, found.kl))
+    axes.annotate("best", (chosen.proposal.bops, chosen.kl or 0.0))
     axes.set(xlabel="bit operations of one image", ylabel="KL on search images, nats")
     axes.legend()
     figure.savefig(path, dpi=120)

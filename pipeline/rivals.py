@@ -34,12 +34,11 @@ def search_forwards(trials: Sequence[Trial], preparation: Preparation) -> int:
 def run_rivals(
     request: Request,
     preparation: Preparation,
-    trials: Sequence[Trial],
+    given: int,
     cluster: Cluster,
     screen: Screen,
 ) -> list[Contender]:
-    """Let rivals find their best with the compute that the search took."""
-    given = search_forwards(trials, preparation)
+    """Let rivals find their best with the image-forward-passes that the search took, `given`."""
     advance = screen.step("giving rivals as much compute as the search took")
     ilp = allocate(preparation.harm, preparation.bops, preparation.budget)
     drivers: dict[str, Driver] = {}

@@ -46,7 +46,7 @@ from pipeline.screen import Screen
 from pipeline.study import Trial
 from pipeline.tracking import StudyRun, Tracker
 
-CALIBRATION, SEARCH, VALIDATION = "calibration", "search", "validation"
+CALIBRATION, SEARCH, VALIDATION, FINAL = "calibration", "search", "validation", "final"
 
 
 def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen) -> Result:
@@ -81,13 +81,13 @@ def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen)
                 definition.execution,
             )
             trials = _run_trials(request, preparation, cluster, tracker, screen)
-            found_best(trials, preparation.budget)
+            found = found_best(
+                preparation, trials, None if request.front else images[FINAL], screen
+            )
             rivals = []
             if request.rivals and not request.front:
-                rivals = run_rivals(request, preparation, trials, cluster, screen)
-            return conclude(
-                folder, preparation, trials, rivals, images[VALIDATION], tracker, screen
-            )
+                rivals = run_rivals(request, preparation, found.forwards, cluster, screen)
+            return conclude(folder, preparation, found, rivals, images[VALIDATION], tracker, screen)
         except BaseException:
             tracker.interrupt()
             raise
@@ -129,12 +129,14 @@ def _sources(request: Request, model: nn.Module) -> dict[str, tuple[Source, int,
         CALIBRATION: request.calibration or images,
         SEARCH: images,
         VALIDATION: request.validation or images,
+        FINAL: images,
     }
     opened = {name: open_source(name, preprocessing) for name in set(names.values())}
     counts = {
         CALIBRATION: (space.calibration_images, space.calibration_images),
         SEARCH: (space.search_images, space.search_images),
         VALIDATION: (2, max(2, space.validation_images)),  # a standard error needs two
+        FINAL: (0, space.final_images),
     }
     return {purpose: (opened[names[purpose]], *counts[purpose]) for purpose in names}
 

@@ -85,8 +85,13 @@ def best(trials: Iterable[Trial], budget: int) -> Trial | None:
 
     Ties go to the cheaper one, then to the earlier one. None where no trial qualifies.
     """
-    qualified = [t for t in trials if t.state is State.COMPLETE and t.proposal.bops <= budget]
-    return min(qualified, key=lambda t: (t.kl, t.proposal.bops, t.number), default=None)
+    return next(iter(completed(trials, budget)), None)
+
+
+def completed(trials: Iterable[Trial], budget: int) -> list[Trial]:
+    """Those within the budget that saw every image, least KL first, of equals the cheaper one."""
+    qualified = (t for t in trials if t.state is State.COMPLETE and t.proposal.bops <= budget)
+    return sorted(qualified, key=lambda t: (t.kl, t.proposal.bops, t.number))
 
 
 def forwards(trials: Iterable[Trial]) -> int:

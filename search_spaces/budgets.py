@@ -41,6 +41,12 @@ def _at_least_one(value: int) -> int:
     return value
 
 
+def _at_least_zero(value: int) -> int:
+    if value < 0:
+        raise ValueError("must be at least 0")
+    return value
+
+
 def _number(value: object) -> float:
     """Read 21000000000, 2.1e10 (which YAML takes for a string) or 3 %."""
     if isinstance(value, str) and (percent := _PERCENT.fullmatch(value)):
@@ -66,6 +72,7 @@ def _uniform(value: object) -> int | str:
 
 Groups = Annotated[StrictInt, AfterValidator(_between(1, MOST_GROUPS))]
 Count = Annotated[StrictInt, AfterValidator(_at_least_one)]
+CountOrNone = Annotated[StrictInt, AfterValidator(_at_least_zero)]
 Number = Annotated[float, BeforeValidator(_number)]
 
 

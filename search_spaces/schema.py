@@ -26,6 +26,7 @@ from search_spaces.budgets import (
     BopsBudget,
     Budget,
     Count,
+    CountOrNone,
     Frozen,
     Groups,
     UniformBudget,
@@ -130,6 +131,8 @@ class SearchSpace(Frozen):
     budget: Budget
     calibration_images: Count = 32
     search_images: Count = 64
+    final_images: CountOrNone = 256
+    """The best few trials are measured on these, where so many are left; 0: they are not."""
     validation_images: Count = 1000
     sensitivity_images: Count = 32
     trials: Count = 100

@@ -40,6 +40,7 @@ SPACE: dict[str, Any] = {
     "calibration_images": 2,
     "search_images": 8,
     "validation_images": 6,
+    "final_images": 4,
     "sensitivity_images": 2,
     "trials": 12,
 }

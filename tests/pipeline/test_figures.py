@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -36,8 +37,9 @@ def test_figures_are_pictures(layers: tuple[Layer, ...], trial: Make, tmp_path: 
         trial(3, (), state=State.OVER_BUDGET, bops=BUDGET + 1),
         trial(4, (), state=State.FAILED, error="no"),
     ]
-    allocation = igq.uniform(layers, 4)
-    written = write_figures(tmp_path / "figures", trials, BUDGET, layers, allocation, ROWS)
+    proposal = replace(trials[1].proposal, allocation=igq.uniform(layers, 4))
+    chosen = replace(trials[1], proposal=proposal)
+    written = write_figures(tmp_path / "figures", trials, BUDGET, layers, chosen, ROWS)
     assert [path.name for path in written] == [
         "trials.png",
         "allocation.png",

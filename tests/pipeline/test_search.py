@@ -22,6 +22,7 @@ from pipeline.cluster import InProcess
 from pipeline.config import Folder, Request, Sampler
 from pipeline.errors import ClusterError, DataError, StudyError
 from pipeline.exporting import export
+from pipeline.final import load_final
 from pipeline.objective import Objective, Task
 from pipeline.preparation import costs, load_model
 from pipeline.proposals import read_trials
@@ -143,7 +144,8 @@ class TestResult:
         spent = {row.name: row.forwards for row in result.comparisons}
         seen = sum(len(t.kls) for t in result.trials if t.proposal.origin is not Origin.RANDOM)
         assert spent["uniform"] == 0
-        assert spent["best"] == spent["ilp"] + seen
+        assert result.final is not None
+        assert spent["best"] == spent["ilp"] + seen + result.final.forwards
         for rival in ("random", "repaired"):  # the last trial may go over by less than a trial
             assert 0 <= spent[rival] - spent["best"] < 8
 
@@ -156,7 +158,20 @@ class TestResult:
     def test_the_comparison_is_on_images_that_the_search_did_not_see(self, result: Result) -> None:
         assert result.validation_images == 6
         prints = json.loads(result.folder.study.read_text())["images"]
-        assert len(set(prints.values())) == 3
+        assert len(set(prints.values())) == 4
+
+    def test_the_best_won_the_final_round_over_both_baselines(self, result: Result) -> None:
+        assert result.final is not None
+        assert result.final.images == 4
+        assert result.best.number == result.final.winner
+        numbers = {trial.number for trial in result.trials}
+        assert set(result.final.kls) <= numbers
+        allocations = {t.proposal.allocation for t in result.trials if t.number in result.final.kls}
+        baselines = (Origin.UNIFORM, Origin.ILP)
+        assert allocations >= {
+            t.proposal.allocation for t in result.trials if t.proposal.origin in baselines
+        }
+        assert load_final(result.folder.final) == result.final
 
     def test_everything_lies_in_the_folder(self, result: Result) -> None:
         names = {name.split("_")[0] for name in contents(result.folder.path)}
@@ -167,6 +182,7 @@ class TestResult:
             "figures/comparison.png",
             "figures/front.png",
             "figures/trials.png",
+            "final.json",
             "journal.log",
             "result.json",
             "study.json",
@@ -181,6 +197,8 @@ class TestResult:
         assert tracker.results is not None
         metrics, tags, tables, files = tracker.results
         assert metrics["best_kl"] == result.best.kl
+        assert result.final is not None
+        assert metrics["final_kl"] == min(result.final.kls.values())
         assert tags["igq.best_trial"] == str(result.best.number)
         assert tables["result.json"] == json.loads(result.folder.result.read_text())
         assert all(path.exists() for path in files)
@@ -312,6 +330,14 @@ class TestSeeds:
         drawn = [json.loads(result.folder.study.read_text())["images"] for result in results]
         assert not set(drawn[0].values()) & set(drawn[1].values())
         assert timeless(results[0].trials) != timeless(results[1].trials)
+
+
+class TestWithoutFinalImages:
+    def test_the_least_kl_on_search_images_is_best(self, make_request: Make, run: Run) -> None:
+        result = run(make_request(space={"final_images": 0}, rivals=False))
+        assert result.final is None
+        assert not result.folder.final.exists()
+        assert result.best.kl == min(t.kl for t in result.trials if t.state is State.COMPLETE)
 
 
 class TestSamplers:

@@ -76,7 +76,7 @@ def operands(given: Bench) -> dict[str, Tensor]:
     kept = {layer.name: Kept() for layer in igq.layers(given.model)}
     with torch.inference_mode():
         with_slots(given.model, lambda layer: kept[layer.name])(given.calibration)
-    heads = [la.name for la in igq.layers(given.model) if la.slices.own_range]
+    heads = [la.name for la in igq.layers(given.model) if la.slices.own_range and not la.weighted]
     return {name: kept[name].seen for name in heads}
 
 

@@ -1,6 +1,7 @@
 """What every test starts from: checked signatures, no network, one thread, real assets if any."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
     "OMP_NUM_THREADS": "1",  # as in a Ray worker: the same sums in the same order
 }
+# Whoever starts pytest in the background of a script has it ignore Ctrl-C, and so what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Not search_spaces.schema: beartype cannot check pydantic's protocols, and there are no shapes.
 install_import_hook(
     ["igq", "pipeline", "search_spaces.digits", "search_spaces.train_digits_vit"],

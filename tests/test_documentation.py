@@ -34,7 +34,9 @@ def test_commands_in_readme_exist_with_their_options() -> None:
     calls = [line.split("#")[0].split() for line in lines if line.strip().startswith("igq ")]
     assert calls
     for _, command, *words in calls:
-        known = {option for p in COMMANDS[command].params for option in p.opts}
+        known = {
+            option for p in COMMANDS[command].params for option in (*p.opts, *p.secondary_opts)
+        }
         assert {word for word in words if word.startswith("--")} <= known
 
 

@@ -25,6 +25,7 @@ from igq.errors import (
     WeightsError,
 )
 from igq.evaluation import Score, evaluate, paired_difference
+from igq.fisher import predicted_sensitivity
 from igq.grouping import GroupQuantizer, fit_groups
 from igq.layers import Layer, Slices, grouped
 from igq.observer import Ranges, observe
@@ -62,6 +63,7 @@ __all__ = [
     "load",
     "observe",
     "paired_difference",
+    "predicted_sensitivity",
     "quantize",
     "save",
     "sensitivity",

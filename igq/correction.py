@@ -26,6 +26,7 @@ from igq.affine import QuantizedTensor
 from igq.allocation import Allocation, uniform
 from igq.candidates import Candidates
 from igq.errors import InvalidArgumentError
+from igq.fisher import fisher_draw
 from igq.grouping import Quantizer
 from igq.modules import Linear, slot_of
 from igq.rounding import round_weight
@@ -149,8 +150,8 @@ def grams(
 ) -> dict[str, Float[Tensor, "inputs inputs"]]:
     """The Gram matrix of the quantized inputs of each linear layer in a block.
 
-    A token's weight is the norm of the gradient at the layer's output of logits' u, where u is
-    drawn so that E[u u'] is the Fisher information diag(p) - p p'.
+    A token's weight is the norm of the gradient at the layer's output of logits' u, with u a
+    `fisher_draw`.
     """
     slots = {name: _StraightThrough() for name in quantizers}
     made = with_slots(model, lambda layer: slots.get(layer.name, nn.Identity()))
@@ -181,10 +182,7 @@ def grams(
     for batch in images.split(BATCH_SIZE):
         with torch.enable_grad():
             logits = made(batch.to(device, torch.float32).requires_grad_())
-            p = logits.detach().softmax(-1)
-            z = torch.randn(p.shape, generator=generator).to(p)
-            u = p.sqrt() * z - p * (p.sqrt() * z).sum(-1, keepdim=True)
-            (u * logits).sum().backward()
+            (fisher_draw(logits.detach(), generator) * logits).sum().backward()
     return found
 
 

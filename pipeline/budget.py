@@ -80,18 +80,24 @@ def random_allocation(bops: BopsTable, budget: int, generator: Generator) -> All
 
 
 def keep(
-    num_groups: Mapping[str, Choice], bops: BopsTable, budget: int, generator: Generator
+    num_groups: Mapping[str, Choice],
+    bops: BopsTable,
+    budget: int,
+    generator: Generator,
+    first: int = 0,
 ) -> Allocation:
     """The allocation brought within the budget by small changes, and up to it where it can be.
 
     While it costs too much, a layer drawn at random goes one choice down; then, layers in random
-    order go one choice up as long as the budget allows.
+    order go one choice up as long as the budget allows. Layers before the `first` stay as they
+    are, unless the budget cannot be kept without them.
 
     Raises:
         InfeasibleBudgetError: even the cheapest allocation costs more.
     """
     check_budget(bops, budget)
     choices = {name: bops.choices(name) for name in bops.layers}
+    free = list(choices)[first:]
     place = {name: choices[name].index(num_groups[name]) for name in choices}
 
     def cost(name: str, index: int) -> int:
@@ -99,10 +105,11 @@ def keep(
 
     total = bops.fixed + sum(cost(name, index) for name, index in place.items())
     while total > budget:
-        name = str(generator.choice([n for n, index in place.items() if index > 0]))
+        lowered = [n for n in free if place[n] > 0] or [n for n in choices if place[n] > 0]
+        name = str(generator.choice(lowered))
         total += cost(name, place[name] - 1) - cost(name, place[name])
         place[name] -= 1
-    for name in generator.permutation(list(choices)):
+    for name in generator.permutation(free):
         if place[name] + 1 < len(choices[name]):
             step = cost(name, place[name] + 1) - cost(name, place[name])
             if total + step <= budget:

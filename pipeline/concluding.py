@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from rich.console import Console
 
@@ -109,7 +110,11 @@ def _contenders(
     """The best first, then what it is to be compared with, each with the compute that it took."""
     budget, trials = preparation.budget, found.trials
     contenders = [Contender(BEST, found.best, found.forwards)]
-    taken = {Origin.UNIFORM: 0, Origin.ILP: preparation.harm_forwards}
+    taken = {
+        Origin.UNIFORM: 0,
+        Origin.ILP: preparation.harm_forwards,
+        Origin.FISHER: preparation.predicted_forwards,
+    }
     for origin, spent in taken.items():
         if (baseline := best_of(trials, origin, budget)) is not None:
             contenders.append(Contender(origin.value, baseline, spent))
@@ -154,7 +159,7 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
     )
     metrics = {"best_kl": result.best.kl or 0.0, "bops": float(result.best.proposal.bops)}
     if result.final is not None:
-        metrics["final_kl"] = result.final.kls[result.best.number]
+        metrics["final_kl"] = fmean(result.final.kls[result.best.number])
     for row in result.comparisons:
         metrics[f"validation_kl_{row.name}"] = row.kl.mean
         metrics[f"forwards_{row.name}"] = float(row.forwards)

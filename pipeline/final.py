@@ -1,12 +1,13 @@
 """The final round: the best few of a search, on images that no proposal was made from.
 
 The least of many means over few images is least by luck as well, and the more so the longer a
-search is. So the best few, and the baselines that every search has, are measured once more; what is
-best there is what the search found.
+search is. So the best few, and the starts that every search has, are measured once more, by
+successive halving: all of them on some images, the better half on twice as many, and so on until
+those that are left have seen every image. What is best then is what the search found.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,41 +19,42 @@ from pipeline.files import read_json, write_json
 from pipeline.preparation import Preparation
 from pipeline.study import Origin, Trial, best, completed
 
-FINALISTS = 8
-"""Trials with the least KL on the search images; uniform and the ILP's come besides."""
+FINALISTS = 12
+"""Trials with the least KL on the search images; uniform and the integer programs' come besides."""
+ROUNDS = 3
+"""The last one sees every final image, each before it half as many (our choice)."""
 
 
 @dataclass(frozen=True)
 class Final:
     """What the finalists reached.
 
-    >>> Final(images=100, kls={3: 0.5, 7: 0.4}).winner
+    >>> Final({3: (0.5, 0.6), 7: (0.4, 0.4), 9: (0.3,)}).winner
     7
     """
 
-    images: int
-    kls: Mapping[int, float]
-    """Trial number -> mean KL over the final images."""
+    kls: Mapping[int, tuple[float, ...]]
+    """Trial number -> KL of each final image that it saw: the first ones, in nats."""
 
     def json(self) -> dict[str, Any]:
         """As plain data."""
-        return {"images": self.images, "kls": {str(n): kl for n, kl in self.kls.items()}}
+        return {"kls": {str(number): kls for number, kls in self.kls.items()}}
 
     @property
     def winner(self) -> int:
-        """The number of the trial with the least KL, the earlier one of equals."""
-        return min(self.kls, key=lambda number: (self.kls[number], number))
+        """Of the trials that saw most images the one with the least KL, of equals the earlier."""
+        return min(self.kls, key=lambda n: (-len(self.kls[n]), fmean(self.kls[n]), n))
 
     @property
     def forwards(self) -> int:
         """Image-forward-passes that it took."""
-        return self.images * len(self.kls)
+        return sum(map(len, self.kls.values()))
 
 
 def finalists(trials: Iterable[Trial], budget: int) -> list[Trial]:
     """The trials of the final round, least KL on the search images first."""
     ranked = completed(trials, budget)
-    always = (Origin.UNIFORM, Origin.ILP)
+    always = (Origin.UNIFORM, Origin.ILP, Origin.FISHER)
     few = (t for i, t in enumerate(ranked) if i < FINALISTS or t.proposal.origin in always)
     return list({t.proposal.allocation: t for t in few}.values())
 
@@ -65,12 +67,24 @@ def play(
 ) -> Final | None:
     """Measure the finalists on the final images; None where there is nothing to choose from."""
     few = finalists(trials, preparation.budget)
-    if len(images) == 0 or len(few) < 2:
+    if len(images) < 2 ** (ROUNDS - 1) or len(few) < 2:
         return None
-    contenders = [Contender(str(trial.number), trial, 0) for trial in few]
     model, task, bops = preparation.model, preparation.task, preparation.bops
-    validation = measure(model, task, bops, contenders, images, progress)
-    return Final(len(images), {m.number: fmean(m.kls) for m in validation.measured})
+    kls: dict[int, tuple[float, ...]] = {trial.number: () for trial in few}
+    seen = 0
+    for played in range(ROUNDS):
+        until = len(images) >> (ROUNDS - 1 - played)
+        more = replace(images, values=images.values[seen:until], labels=None)
+        contenders = [Contender(str(trial.number), trial, 0) for trial in few]
+
+        def part(share: float, played: int = played) -> None:
+            progress((played + share) / ROUNDS)
+
+        for m in measure(model, task, bops, contenders, more, part).measured:
+            kls[m.number] += m.kls
+        seen = until
+        few = sorted(few, key=lambda trial: fmean(kls[trial.number]))[: -(-len(few) // 2)]
+    return Final(kls)
 
 
 def chosen(trials: Iterable[Trial], budget: int, final: Final | None) -> Trial | None:
@@ -98,7 +112,6 @@ def load_final(path: Path) -> Final | None:
         return None
     try:
         content = read_json(path)
-        kls = {int(number): float(kl) for number, kl in content["kls"].items()}
-        return Final(int(content["images"]), kls)
+        return Final({int(n): tuple(map(float, kls)) for n, kls in content["kls"].items()})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(f"{path} must hold a study's final round, but: {error!r}") from error

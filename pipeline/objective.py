@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
@@ -27,7 +27,7 @@ from igq.vit import (
     stages,
 )
 
-MEMORY = 256 * 2**20
+MEMORY = 512 * 2**20
 """Bytes of activations that a worker keeps for later trials, of each device (our choice)."""
 
 
@@ -82,11 +82,17 @@ class Prefixes:
         self._memory, self._bytes = memory, 0
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
 
-    def __getitem__(self, key: Hashable) -> Tensor | None:
-        """What was kept under a key, if it still is."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+    def last(self, keys: Iterable[Hashable]) -> tuple[int, Tensor] | None:
+        """The last of the keys that something is kept under, its place, and that.
+
+        What is kept under those before it counts as used too: the next trial may need it.
+        """
+        found = None
+        for place, key in enumerate(keys):
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                found = place, self._kept[key]
+        return found
 
     def keep(self, key: Hashable, x: Tensor) -> None:
         """Keep an activation, and let go of those that were not used for longest."""
@@ -135,15 +141,12 @@ class Objective:
             strict=True,
         )
         for chunk, (images, reference) in enumerate(chunks):
-            x = padded(images, min(task.chunk_size, len(task.images)))
-            first = 0
-            for step in range(len(steps) - 1, 0, -1):
-                if (kept := self._prefixes[chunk, step, known[step]]) is not None:
-                    x, first = kept, step
-                    break
+            keys = [(chunk, step, before) for step, before in enumerate(known)]
+            start = padded(images, min(task.chunk_size, len(task.images)))
+            first, x = self._prefixes.last(keys) or (0, start)
             for step in range(first, len(steps)):
                 if step > first:
-                    self._prefixes.keep((chunk, step, known[step]), x)
+                    self._prefixes.keep(keys[step], x)
                 x = steps[step](x)
             outputs = x[: len(images)].float().log_softmax(-1)
             kls = divergences(reference, outputs)

@@ -19,12 +19,14 @@ from igq import (
     allocate,
     create,
     create_pretrained,
+    predicted_sensitivity,
     sensitivity,
 )
 from igq import bops as bops_table
 from igq.allocation import Harm
 from igq.cost import tie
 from igq.evaluation import log_probabilities
+from igq.fisher import DRAWS, predicted_forwards
 from igq.layers import Tie, tied
 from igq.mixed import measure_parts, mixed_bops, mixed_harm, parts_forwards, uniform_allocations
 from igq.sensitivity import sensitivity_forwards
@@ -58,6 +60,10 @@ class Preparation:
     harm: Harm
     harm_forwards: int
     """Image-forward-passes that the harm table takes."""
+    predicted: Harm | None = None
+    """The harm table as gradients predict it on all search images; None where bits are searched."""
+    predicted_forwards: int = 0
+    """As many as take its time."""
 
 
 def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], BopsTable, int]:
@@ -123,26 +129,36 @@ def prepare(
         next(Objective(task, next(model.parameters()).device).evaluate(at_hand))
     weights_from = [space.weight_bits, space.weight_method] if space.mixed else []
     kept = calibration.candidates_file.stem
-    harm_from = [
-        kept,
-        space.softmax_method,
-        *weights_from,
-        search.fingerprint,
-        space.sensitivity_images,
-        asdict(execution),
-    ]
+    search_from = [kept, space.softmax_method, *weights_from, search.fingerprint]
+    harm_from = [*search_from, space.sensitivity_images, asdict(execution)]
     path = calibration.folder.cache / f"harm_{digest(harm_from)}.json"
     harm, forwards = _harm(space, model, task, table, path, steps)
-    return Preparation(model, task, listed, table, budget, harm, forwards)
+    predicted, as_many = None, 0
+    if not space.mixed:
+        path = calibration.folder.cache / f"predicted_{digest([*search_from, DRAWS])}.json"
+        if not path.exists():
+            progress = steps("predicting from gradients how much each layer matters")
+            found = predicted_sensitivity(model, candidates, task.images, progress=progress)
+            save_harm(path, found)
+        predicted, as_many = tie(load_harm(path), table.members), predicted_forwards(len(search))
+    return Preparation(model, task, listed, table, budget, harm, forwards, predicted, as_many)
 
 
 def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Origin, Allocation]]:
-    """What every search is measured against: uniform, the paper's ILP, random within budget."""
+    """What every search starts from and is measured against, within the budget.
+
+    Uniform, the paper's ILP, the same with predicted harms, random.
+    """
     table, budget = preparation.bops, preparation.budget
     generator = np.random.default_rng([seed, len(preparation.layers)])
     return [
         (Origin.UNIFORM, largest_uniform(table, budget)),
         (Origin.ILP, allocate(preparation.harm, table, budget)),
+        *(
+            (Origin.FISHER, allocate(harm, table, budget))
+            for harm in (preparation.predicted,)
+            if harm is not None
+        ),
         *(
             (Origin.RANDOM, random_allocation(table, budget, generator))
             for _ in range(min(RANDOM_TRIALS, trials // 4))

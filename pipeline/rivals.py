@@ -23,12 +23,12 @@ RANDOM, REPAIRED = "random", "repaired"
 
 
 def search_forwards(trials: Sequence[Trial], preparation: Preparation) -> int:
-    """Image-forward-passes of a search: its harm table and its trials, random baselines left out.
+    """Image-forward-passes of a search: its harms and its trials, random baselines left out.
 
     Calibration and the reference predictions, which every contender needs, are not counted.
     """
     mine = (trial for trial in trials if trial.proposal.origin is not Origin.RANDOM)
-    return preparation.harm_forwards + forwards(mine)
+    return preparation.harm_forwards + preparation.predicted_forwards + forwards(mine)
 
 
 def run_rivals(

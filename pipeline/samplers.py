@@ -4,6 +4,9 @@ Each layer is one parameter, the place of its number of groups among the choices
 sees an order. Every sampler but `plain` proposes within the budget and nothing twice, and follows
 from (seed, trial number, trials so far): a resumed study goes on as the uninterrupted one would.
 What a sampler keeps between two proposals only saves it from reading trials again.
+
+Layers stand in the order of the forward pass. A proposal near the best so far changes it from some
+layer on: what comes before, a worker need not compute again.
 """
 
 from abc import ABC, abstractmethod
@@ -189,12 +192,21 @@ class WithinBudget(BaseSampler, ABC):
         self.memory.update(study)
         budget = self.budgets.of(trial.number)
         allocation = self.propose(study, trial, generator)
+        first = self._agree(allocation, self.memory.best(budget))
         for _ in range(REDRAWS):
-            kept = keep(allocation, self.space.bops, budget, generator)
+            kept = keep(allocation, self.space.bops, budget, generator, first)
             if not self.memory.tried(kept):
                 break
-            allocation = self.changed(kept, 1, generator)
+            first = max(0, first - 1)
+            allocation = self.changed(kept, 1, generator, first)
         return self.space.encode(kept)
+
+    def _agree(self, allocation: Allocation, best: Key | None) -> int:
+        """How many layers, from the first, have what the best so far has; 0 if that is it."""
+        if best is None:
+            return 0
+        mine = self.space.places(self.space.encode(allocation))
+        return next((i for i, place in enumerate(mine) if place != best[i]), 0)
 
     def sample_independent(
         self,
@@ -206,9 +218,12 @@ class WithinBudget(BaseSampler, ABC):
         """Never needed: every layer is proposed together."""
         raise NotImplementedError(param_name)
 
-    def changed(self, allocation: Allocation, layers: int, generator: Generator) -> Allocation:
-        """The allocation with some layers, drawn at random, set to another choice."""
-        names = generator.choice(list(allocation), min(layers, len(allocation)), replace=False)
+    def changed(
+        self, allocation: Allocation, layers: int, generator: Generator, first: int = 0
+    ) -> Allocation:
+        """The allocation with some layers, drawn from the `first` on, set to another choice."""
+        free = list(allocation)[first:]
+        names = generator.choice(free, min(layers, len(free)), replace=False)
         drawn = {
             str(name): self.space.choices[name][generator.integers(len(self.space.choices[name]))]
             for name in names
@@ -237,7 +252,8 @@ class LocalSampler(WithinBudget):
         if best is None:
             return self.space.decode(self.space.random(generator))
         layers = int(generator.integers(1, MOST_CHANGES + 1))
-        return self.changed(self.space.allocation(best), layers, generator)
+        first = int(generator.integers(len(best)))
+        return self.changed(self.space.allocation(best), layers, generator, first)
 
 
 class SwapsSampler(WithinBudget):
@@ -269,6 +285,7 @@ class SurrogateSampler(LocalSampler):
     """Takes what would be best near the best so far, for worths as they may be (Thompson).
 
     Near: that the worths add up is measured for steps of `REACH` places; farther away it fails.
+    From a layer on, drawn evenly.
     """
 
     def __init__(self, space: Space, budgets: Budgets, seed: int) -> None:
@@ -284,8 +301,9 @@ class SurrogateSampler(LocalSampler):
         evidence = self.memory.evidence
         features = self._features[np.arange(len(best)), evidence.places]
         worths = learn(features, *evidence.effects).draw(generator)
+        reach = np.where(np.arange(len(best)) < generator.integers(len(best)), 0, REACH)
         steps = np.arange(self._costs.shape[1]) - np.array(best)[:, None]
-        costs = np.where(np.abs(steps) <= REACH, self._costs, np.inf)
+        costs = np.where(np.abs(steps) <= reach[:, None], self._costs, np.inf)
         room = budget - self.space.bops.fixed
         return self.space.allocation(
             least_harm(worths[:, None] * self._features, costs, room).tolist()

@@ -131,7 +131,7 @@ class SearchSpace(Frozen):
     budget: Budget
     calibration_images: Count = 32
     search_images: Count = 64
-    final_images: CountOrNone = 256
+    final_images: CountOrNone = 768
     """The best few trials are measured on these, where so many are left; 0: they are not."""
     validation_images: Count = 1000
     sensitivity_images: Count = 32

@@ -99,16 +99,36 @@ class TestPrefixes:
     def test_what_was_kept_is_given_back(self) -> None:
         prefixes, x = Prefixes(memory=100), torch.zeros(2)
         prefixes.keep("a", x)
-        assert prefixes["a"] is x
-        assert prefixes["b"] is None
+        found = prefixes.last(["a", "b"])
+        assert found is not None
+        assert found[0] == 0
+        assert found[1] is x
+        assert prefixes.last(["b"]) is None
+
+    def test_the_last_of_the_keys_counts(self) -> None:
+        prefixes, x, y = Prefixes(memory=100), torch.zeros(2), torch.ones(2)
+        prefixes.keep("b", y)
+        prefixes.keep("a", x)
+        found = prefixes.last(["a", "b", "c"])
+        assert found is not None
+        assert found[0] == 1
+        assert found[1] is y
 
     def test_what_was_not_used_for_longest_goes_first(self) -> None:
         prefixes = Prefixes(memory=16)
         for key in "ab":
             prefixes.keep(key, torch.zeros(2))
-        assert prefixes["a"] is not None  # used again
+        assert prefixes.last("a") is not None  # used again
         prefixes.keep("c", torch.zeros(2))
-        assert [prefixes[key] is not None for key in "abc"] == [True, False, True]
+        assert [prefixes.last(key) is not None for key in "abc"] == [True, False, True]
+
+    def test_what_comes_before_the_last_counts_as_used(self) -> None:
+        prefixes = Prefixes(memory=24)
+        for key in "abc":
+            prefixes.keep(key, torch.zeros(2))
+        prefixes.last("ac")
+        prefixes.keep("d", torch.zeros(2))
+        assert [prefixes.last(key) is not None for key in "abcd"] == [True, False, True, True]
 
 
 @pytest.mark.parametrize("changed", ["blocks.0.attn.qkv", "blocks.0.mlp.fc2"])

@@ -223,10 +223,10 @@ class TestPreparation:
 
 
 class TestBaselines:
-    def test_are_uniform_then_ilp_then_random_and_within_the_budget(self, run: Prepare) -> None:
+    def test_are_the_starts_then_random_ones_and_within_the_budget(self, run: Prepare) -> None:
         prepared = run()
         given = baselines(prepared, trials=12, seed=0)
-        expected = [Origin.UNIFORM, Origin.ILP, *[Origin.RANDOM] * 3]
+        expected = [Origin.UNIFORM, Origin.ILP, Origin.FISHER, *[Origin.RANDOM] * 3]
         assert [origin for origin, _ in given] == expected
         assert all(prepared.bops.of(allocation) <= prepared.budget for _, allocation in given)
 
@@ -240,6 +240,12 @@ class TestBaselines:
         _, allocation = baselines(prepared, trials=12, seed=0)[1]
         assert allocation == igq.allocate(prepared.harm, prepared.bops, prepared.budget)
 
+    def test_the_third_start_is_the_same_program_with_predicted_harms(self, run: Prepare) -> None:
+        prepared = run()
+        assert prepared.predicted is not None
+        _, allocation = baselines(prepared, trials=12, seed=0)[2]
+        assert allocation == igq.allocate(prepared.predicted, prepared.bops, prepared.budget)
+
     @pytest.mark.parametrize(("trials", "drawn"), [(1, 0), (7, 1), (12, 3), (1000, RANDOM_TRIALS)])
     def test_random_ones_are_at_most_a_quarter_of_the_trials(
         self, run: Prepare, trials: int, drawn: int
@@ -251,7 +257,7 @@ class TestBaselines:
         prepared = run()
 
         def random(seed: int) -> list[Allocation]:
-            return [allocation for _, allocation in baselines(prepared, 12, seed)[2:]]
+            return [allocation for _, allocation in baselines(prepared, 12, seed)[3:]]
 
         assert random(0) == random(0)
         assert random(0) != random(1)

@@ -126,3 +126,18 @@ def test_local_moves_stay_near_the_best(study: Callable[..., Proposals]) -> None
         raised = sum(asked[number][name] > best[name] for name in best)
         lowered = sum(asked[number][name] < best[name] for name in best)
         assert 0 < raised + lowered < len(best)
+
+
+@pytest.mark.parametrize("sampler", [Sampler.SURROGATE, Sampler.LOCAL])
+def test_proposals_leave_the_first_layers_of_the_best_as_they_are(
+    study: Callable[..., Proposals], sampler: Sampler
+) -> None:
+    asked = play(study(sampler), 60)
+    seen = {a: fmean(noisy(a, number)) for number, a in enumerate(asked)}
+    agree = []
+    for number in range(10, 60):
+        best = min(asked[:number], key=seen.__getitem__)
+        changed = [asked[number][name] != best[name] for name in best]
+        agree.append(changed.index(True) / len(changed))
+    assert min(agree) < 0.2  # any layer may be the first that changes
+    assert 0.2 < fmean(agree) < 0.8

@@ -33,6 +33,7 @@ from pipeline.tracking import InMemoryTracker
 
 Make = Callable[..., Request]
 Run = Callable[..., Result]
+STARTS = (Origin.UNIFORM, Origin.ILP, Origin.FISHER)
 
 
 @dataclass
@@ -114,12 +115,12 @@ class TestResult:
 
     def test_has_as_many_trials_as_were_asked_for_baselines_first(self, result: Result) -> None:
         assert [trial.number for trial in result.trials] == list(range(12))
-        expected = [Origin.UNIFORM, Origin.ILP, *[Origin.RANDOM] * 3, *[Origin.SAMPLER] * 7]
+        expected = [*STARTS, *[Origin.RANDOM] * 3, *[Origin.SAMPLER] * 6]
         assert [trial.proposal.origin for trial in result.trials] == expected
 
     def test_baselines_saw_every_image(self, result: Result) -> None:
-        assert [trial.state for trial in result.trials[:5]] == [State.COMPLETE] * 5
-        assert {len(trial.kls) for trial in result.trials[:5]} == {8}
+        assert [trial.state for trial in result.trials[:6]] == [State.COMPLETE] * 6
+        assert {len(trial.kls) for trial in result.trials[:6]} == {8}
 
     def test_the_best_is_the_study_s_own_and_within_the_budget(self, result: Result) -> None:
         budget = json.loads(result.folder.result.read_text())["budget"]
@@ -128,16 +129,16 @@ class TestResult:
 
     def test_the_best_is_compared_with_each_kind_of_baseline(self, result: Result) -> None:
         rows = {row.name: row for row in result.comparisons}
-        assert list(rows) == ["best", "uniform", "ilp", "random", "repaired"]
+        assert list(rows) == ["best", "uniform", "ilp", "fisher", "random", "repaired"]
         assert rows["best"].number == result.best.number
         assert rows["uniform"].number == 0
         assert rows["best"].difference is None
-        for name in ("uniform", "ilp", "random", "repaired"):
+        for name in ("uniform", "ilp", "fisher", "random", "repaired"):
             row = rows[name]
             assert row.difference is not None
             assert row.difference.mean == pytest.approx(rows["best"].kl.mean - row.kl.mean)
             assert row.top1 is not None
-        for name in ("best", "uniform", "ilp"):
+        for name in ("best", "uniform", "ilp", "fisher"):
             assert rows[name].search_kl == result.trials[rows[name].number or 0].kl
 
     def test_rivals_had_the_compute_of_the_search(self, result: Result) -> None:
@@ -145,7 +146,7 @@ class TestResult:
         seen = sum(len(t.kls) for t in result.trials if t.proposal.origin is not Origin.RANDOM)
         assert spent["uniform"] == 0
         assert result.final is not None
-        assert spent["best"] == spent["ilp"] + seen + result.final.forwards
+        assert spent["best"] == spent["ilp"] + spent["fisher"] + seen + result.final.forwards
         for rival in ("random", "repaired"):  # the last trial may go over by less than a trial
             assert 0 <= spent[rival] - spent["best"] < 8
 
@@ -160,16 +161,15 @@ class TestResult:
         prints = json.loads(result.folder.study.read_text())["images"]
         assert len(set(prints.values())) == 4
 
-    def test_the_best_won_the_final_round_over_both_baselines(self, result: Result) -> None:
+    def test_the_best_won_the_final_round_over_all_starts(self, result: Result) -> None:
         assert result.final is not None
-        assert result.final.images == 4
+        assert {len(kls) for kls in result.final.kls.values()} == {1, 2, 4}
         assert result.best.number == result.final.winner
         numbers = {trial.number for trial in result.trials}
         assert set(result.final.kls) <= numbers
         allocations = {t.proposal.allocation for t in result.trials if t.number in result.final.kls}
-        baselines = (Origin.UNIFORM, Origin.ILP)
         assert allocations >= {
-            t.proposal.allocation for t in result.trials if t.proposal.origin in baselines
+            t.proposal.allocation for t in result.trials if t.proposal.origin in STARTS
         }
         assert load_final(result.folder.final) == result.final
 
@@ -178,6 +178,7 @@ class TestResult:
         assert names == {
             "cache/candidates",
             "cache/harm",
+            "cache/predicted",
             "figures/allocation.png",
             "figures/comparison.png",
             "figures/front.png",

@@ -1,0 +1,83 @@
+"""Harms predicted from gradients: as measured where errors are small, additive, reproducible."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import igq
+from igq.fisher import fisher_draw, predicted_forwards
+
+Make = Callable[..., nn.Module]
+
+
+@pytest.fixture
+def vit(make_vit: Make) -> nn.Module:
+    """A small model."""
+    return make_vit(depth=2)
+
+
+def test_predicted_harms_are_those_measured_where_errors_are_small(
+    vit: nn.Module, images: Tensor
+) -> None:
+    candidates = igq.fit(igq.observe(vit, images), (2, 4), bits=8)
+    measured = igq.sensitivity(vit, candidates, images)
+    predicted = igq.predicted_sensitivity(vit, candidates, images, draws=400)
+    assert predicted.keys() == measured.keys()
+    for layer, harms in measured.items():
+        assert predicted[layer].keys() == harms.keys()
+        for choice, harm in harms.items():
+            assert 0.5 < predicted[layer][choice] / harm < 2
+    total, all_measured = (sum(sum(r.values()) for r in t.values()) for t in (predicted, measured))
+    assert total == pytest.approx(all_measured, rel=0.1)
+
+
+def test_the_same_arguments_give_the_same_answer(vit: nn.Module, images: Tensor) -> None:
+    candidates = igq.fit(igq.observe(vit, images), (2, 4), bits=4)
+    first = igq.predicted_sensitivity(vit, candidates, images, draws=1)
+    assert igq.predicted_sensitivity(vit, candidates, images, draws=1) == first
+    assert igq.predicted_sensitivity(vit, candidates, images, draws=1, seed=1) != first
+
+
+def test_the_model_stays_as_it_was(vit: nn.Module, images: Tensor) -> None:
+    before, wanted = repr(vit), [p.requires_grad for p in vit.parameters()]
+    candidates = igq.fit(igq.observe(vit, images), (2, 4), bits=4)
+    igq.predicted_sensitivity(vit, candidates, images, draws=1)
+    assert repr(vit) == before
+    assert [p.requires_grad for p in vit.parameters()] == wanted
+    assert all(p.grad is None for p in vit.parameters())
+
+
+def test_progress_reaches_1(vit: nn.Module, images: Tensor) -> None:
+    candidates = igq.fit(igq.observe(vit, images), (2,), bits=4)
+    heard: list[float] = []
+    igq.predicted_sensitivity(vit, candidates, images, draws=1, progress=heard.append)
+    assert heard == sorted(heard)
+    assert heard[-1] == 1
+
+
+def test_drawn_vectors_have_the_fisher_information_as_their_covariance() -> None:
+    logits = torch.tensor([[1.0, 0.0, -1.0]])
+    p = logits.softmax(-1)[0]
+    drawn = fisher_draw(logits.expand(200_000, -1), torch.Generator().manual_seed(0))
+    expected = p.diag() - p[:, None] * p
+    assert torch.allclose(drawn.T @ drawn / len(drawn), expected, atol=3e-3)
+
+
+def test_more_images_and_draws_count_for_more() -> None:
+    assert predicted_forwards(0) == 0
+    assert predicted_forwards(4, draws=2) == 2 * predicted_forwards(2, draws=2)
+    assert predicted_forwards(4, draws=3) > predicted_forwards(4, draws=2)
+
+
+@pytest.mark.parametrize(
+    ("kept", "draws", "message"),
+    [(0, 1, "needs at least 1 image, but got 0"), (2, 0, "`draws` must be at least 1, but got 0")],
+)
+def test_what_cannot_be_predicted_is_refused(
+    vit: nn.Module, images: Tensor, kept: int, draws: int, message: str
+) -> None:
+    candidates = igq.fit(igq.observe(vit, images), (2,), bits=4)
+    with pytest.raises(igq.InvalidArgumentError, match=message):
+        igq.predicted_sensitivity(vit, candidates, images[:kept], draws=draws)

@@ -30,7 +30,7 @@ def test_predicted_harms_are_those_measured_where_errors_are_small(
         for choice, harm in harms.items():
             assert 0.5 < predicted[layer][choice] / harm < 2
     total, all_measured = (sum(sum(r.values()) for r in t.values()) for t in (predicted, measured))
-    assert total == pytest.approx(all_measured, rel=0.1)
+    assert total == pytest.approx(all_measured, rel=0.3)
 
 
 def test_the_same_arguments_give_the_same_answer(vit: nn.Module, images: Tensor) -> None:

@@ -237,8 +237,13 @@ def check_same(folder: Folder, definition: Definition) -> None:
     what = next((k for k in decisive if k != "key" and written.get(k) != now.get(k)), "key")
     raise StudyError(
         f"`resume` needs the study that was started in {folder.path}, but its {what} differs: "
-        f"{written.get(what)!r} then, {now.get(what)!r} now."
+        f"{_said(written, what)} then, {_said(now, what)} now. Go on as it was started, or choose "
+        "another --out for a new study."
     )
+
+
+def _said(flat: Mapping[str, Any], name: str) -> str:
+    return repr(flat[name]) if name in flat else "not set"
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -206,7 +206,7 @@ class TestSearchRefuses:
         assert_refused(outcome, r"every image must be readable, but .*broken\.png is not")
 
     def test_no_such_image_folder(self, igq: Igq, space: Path) -> None:
-        outcome = igq("search", space, "--images", "nowhere", "--out", "study")
+        outcome = igq("search", space, "--images", "nowhere", "--out", "study/of/mine")
         assert_refused(outcome, "`images` must be a folder.* but got 'nowhere'")
 
     def test_a_study_to_resume_that_is_not_there(self, igq: Igq, space: Path) -> None:

@@ -155,9 +155,9 @@ class TestCheckSame:
 
 
 class TestCheckFolder:
-    def test_a_new_folder_is_made(self, tmp_path: Path) -> None:
+    def test_a_new_folder_is_allowed_and_not_made(self, tmp_path: Path) -> None:
         check_folder(Folder(tmp_path / "a" / "b"), resume=False)
-        assert (tmp_path / "a" / "b").is_dir()
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_with_a_study_is_refused_with_the_way_out(
         self, definition: Definition, tmp_path: Path
@@ -176,6 +176,13 @@ class TestCheckFolder:
         (tmp_path / "file").touch()
         with pytest.raises(StudyError, match=r"^`out` must be a folder that can be written, but "):
             check_folder(Folder(tmp_path / "file" / "study"), resume=False)
+
+    def test_a_folder_that_may_not_be_made_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may all
+        with pytest.raises(StudyError, match=r"study is not: Permission denied\.$"):
+            check_folder(Folder(tmp_path / "a" / "study"), resume=False)
 
 
 @pytest.mark.parametrize(("trials", "expected"), [(None, 12), (3, 3)])

@@ -81,6 +81,7 @@ def export(
         "bops": taken.proposal.bops,
         "overhead": table.overhead(taken.proposal.bops),
         "search_kl": taken.kl,
+        "final_kl": None if final is None else final.kls[taken.number],
         "result": read_json(folder.result) if folder.result.exists() else None,
     }
     return Exported(save(quantized, out, notes), taken, notes)

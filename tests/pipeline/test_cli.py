@@ -243,11 +243,13 @@ class TestCommandsInARow:
         assert (searched.code, searched.err) == (0, "")
         for row in ("best", "uniform", "ilp", "random"):
             assert re.search(rf"^\W*{row} ", searched.out, re.MULTILINE)
+        assert "The final round, on 4 images, took trial " in searched.out
         following = "igq export studies/tiny --out artifacts/tiny"
         assert f"Next: {following}" in searched.out
 
         exported = igq(*following.split()[1:])
         assert (exported.code, exported.err) == (0, "")
+        assert re.search(r"KL \d\.\d{4} on search images, \d\.\d{4} in the final", exported.out)
         assert (tmp_path / "artifacts" / "tiny" / "manifest.json").exists()
         assert "Next: igq evaluate artifacts/tiny --images" in exported.out
 

@@ -187,6 +187,7 @@ class TestFinalRound:
         exported = export(study, tmp_path / "artifact")
         assert exported.trial == ranked[-1] != ranked[0]
         assert exported.notes["search_kl"] == ranked[-1].kl > ranked[0].kl  # type: ignore[operator]
+        assert exported.notes["final_kl"] == 0.4
         assert igq.load(exported.path).allocation == ranked[-1].proposal.allocation
 
     def test_a_budget_that_is_asked_for_has_had_none(
@@ -195,6 +196,7 @@ class TestFinalRound:
         """Not even the space's own."""
         exported = export(study, tmp_path / "artifact", wanted=parse_budget("uniform:2"))
         assert exported.trial == ranked[0]
+        assert exported.notes["final_kl"] is None
 
     def test_a_damaged_one_is_refused_only_where_it_decides(
         self, study: Path, ranked: list[Trial], tmp_path: Path

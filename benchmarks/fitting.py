@@ -15,14 +15,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import igq
-from benchmarks.real import ASSETS, CALIBRATION_IMAGES, Bench, arguments_for, bench, machine
+from benchmarks.real import (
+    ASSETS,
+    CALIBRATION_IMAGES,
+    Bench,
+    activations,
+    arguments_for,
+    bench,
+    machine,
+)
 from igq import Ranges
 from igq.affine import affine_parameters, fake_quantize
 from igq.evaluation import log_probabilities, shifts
 from igq.grouping import GroupQuantizer, Quantizer, assign, completed
 from igq.layers import slice_ranges
 from igq.modules import slot_of
-from igq.vit import assemble, layers, quantize_weights, with_slots
+from igq.vit import assemble, quantize_weights, with_slots
 from pipeline.data import Preprocessing, draw, open_source
 
 MOST_IMAGES = 64
@@ -68,19 +76,9 @@ def envelopes(ranges: Ranges, fitted: Mapping[str, Quantizer]) -> Quantizers:
     return {name: enveloping(name, q) for name, q in fitted.items()}
 
 
-class Kept(nn.Module):
-    """Keeps what passes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen = x
-        return x
-
-
 def least_squares(model: nn.Module, images: Tensor, fitted: Mapping[str, Quantizer]) -> Quantizers:
     """Groups whose bounds are the share of the mean ones with the least squared error."""
-    kept = {layer.name: Kept() for layer in layers(model)}
-    with torch.inference_mode():
-        with_slots(model, lambda layer: kept[layer.name])(images)
+    seen = activations(model, images)
 
     def shrunk(x: Tensor, q: Quantizer) -> Quantizer:
         if not isinstance(q, GroupQuantizer) or q.num_groups == 1:
@@ -97,7 +95,7 @@ def least_squares(model: nn.Module, images: Tensor, fitted: Mapping[str, Quantiz
             least = total.minimum(least)
         return replace(q, lower=lower, upper=upper)
 
-    return {name: shrunk(kept[name].seen, q) for name, q in fitted.items()}
+    return {name: shrunk(seen[name], q) for name, q in fitted.items()}
 
 
 def at_random(ranges: Ranges, fitted: Mapping[str, Quantizer], groups: int) -> Quantizers:

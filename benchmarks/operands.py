@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import igq
-from benchmarks.real import Bench, arguments, bench, machine, uniform_quantizers
+from benchmarks.real import Bench, activations, arguments, bench, machine, uniform_quantizers
 from igq.affine import affine_parameters, fake_quantize
 from igq.grouping import Quantizer
-from igq.vit import assemble, quantize_weights, with_slots
+from igq.vit import assemble, quantize_weights
 
 SHRINKAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 FIXED = {
@@ -51,14 +51,6 @@ class PerImage(nn.Module):
         return fake_quantize(x, *affine_parameters(lower, upper, self.bits), self.bits)
 
 
-class Kept(nn.Module):
-    """Keeps what passes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen = x
-        return x
-
-
 def clipped(x: Tensor, axes: tuple[int, ...], bits: int) -> Fixed:
     """Fixed bounds, shrunk to the least squared error on `x`."""
     lower, upper = x.amin(axes, keepdim=True), x.amax(axes, keepdim=True)
@@ -73,11 +65,9 @@ def clipped(x: Tensor, axes: tuple[int, ...], bits: int) -> Fixed:
 
 def operands(given: Bench) -> dict[str, Tensor]:
     """What q, k and v are on the calibration images, by layer."""
-    kept = {layer.name: Kept() for layer in igq.layers(given.model)}
-    with torch.inference_mode():
-        with_slots(given.model, lambda layer: kept[layer.name])(given.calibration)
+    seen = activations(given.model, given.calibration)
     heads = [la.name for la in igq.layers(given.model) if la.slices.own_range and not la.weighted]
-    return {name: kept[name].seen for name in heads}
+    return {name: seen[name] for name in heads}
 
 
 def main() -> None:

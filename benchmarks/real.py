@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import igq
 from igq.evaluation import accuracy, log_probabilities
 from igq.grouping import Quantizer
+from igq.vit import with_slots
 from pipeline.data import Preprocessing, draw, open_source
 
 ASSETS = Path(os.environ.get("IGQ_ASSETS", Path(__file__).parents[2] / "shared" / "assets"))
@@ -73,6 +74,24 @@ def uniform_quantizers(given: Bench, options: argparse.Namespace) -> dict[str, Q
     ranges = igq.observe(given.model, given.calibration)
     candidates = igq.fit(ranges, [options.groups], options.bits)
     return candidates.select(igq.uniform(candidates.layers, options.groups))
+
+
+class _Kept(nn.Module):
+    """Keeps what passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x
+        return x
+
+
+def activations(
+    model: nn.Module, images: Float[Tensor, "drawn channels height width"]
+) -> dict[str, Tensor]:
+    """What passes each layer of a full-precision model on images, by the layer's name."""
+    kept = {layer.name: _Kept() for layer in igq.layers(model)}
+    with torch.inference_mode():
+        with_slots(model, lambda layer: kept[layer.name])(images)
+    return {name: slot.seen for name, slot in kept.items()}
 
 
 def machine() -> str:

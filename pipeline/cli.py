@@ -197,10 +197,11 @@ def export(
     from pipeline.exporting import export as run
 
     exported = run(study, out, weights, None if budget is None else parse_budget(budget))
-    proposal = exported.trial.proposal
+    proposal, final_kl = exported.trial.proposal, exported.notes["final_kl"]
+    won = "" if final_kl is None else f", {final_kl:.4f} in the final round"
     console.print(
         f"Wrote trial {exported.trial.number} of {study} ({proposal.bops:.4g} BOPs, KL "
-        f"{exported.trial.kl:.4f} on search images) to {exported.path}."
+        f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}."
     )
     console.print(f"Next: igq evaluate {exported.path} --images DIR")
 

@@ -14,7 +14,7 @@ from pipeline.data import Images
 from pipeline.errors import StudyError
 from pipeline.figures import write_figures
 from pipeline.files import write_json
-from pipeline.final import Final, chosen, play, save_final
+from pipeline.final import Final, chosen, final_line, play, save_final
 from pipeline.preparation import Preparation
 from pipeline.reports import allocation_picture, comparison_table, front_lines
 from pipeline.rivals import RANDOM, search_forwards
@@ -184,6 +184,8 @@ def show(result: Result, front: bool, location: str, console: Console) -> None:
     allocation = result.best.proposal.allocation
     title = f"On {result.validation_images} images that the search did not see"
     console.print(comparison_table(result.comparisons, title, "images", result.reference_top1))
+    if result.final is not None:
+        console.print(final_line(result.trials, result.final), soft_wrap=True)
     console.print(allocation_picture(result.layers, allocation))
     folder = result.folder.path
     if front:

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from errno import EACCES, ENOTDIR
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +203,7 @@ def write_definition(folder: Folder, definition: Definition) -> None:
 
 
 def check_folder(folder: Folder, resume: bool) -> None:
-    """Refuse a folder that cannot be started in, before any work.
+    """Refuse a folder that cannot be started in, before any work; none is made.
 
     Raises:
         StudyError: it holds a study and `resume` was not asked for, or holds none and it was,
@@ -214,14 +216,19 @@ def check_folder(folder: Folder, resume: bool) -> None:
             f"`out` must not hold a study yet, but {folder.path} does: continue it with --resume, "
             "or choose another --out."
         )
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.lock.touch()
-    except OSError as error:
-        raise StudyError(
-            f"`out` must be a folder that can be written, but {folder.path} is not: "
-            f"{error.strerror}."
-        ) from error
+    there = next(p for p in (folder.path, *folder.path.parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise unwritable(folder, ENOTDIR)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(folder, EACCES)
+
+
+def unwritable(folder: Folder, reason: int) -> StudyError:
+    """What to raise where the system says, by an errno, that a folder cannot be written."""
+    return StudyError(
+        f"`out` must be a folder that can be written, but {folder.path} is not: "
+        f"{os.strerror(reason)}."
+    )
 
 
 def check_same(folder: Folder, definition: Definition) -> None:
@@ -237,8 +244,13 @@ def check_same(folder: Folder, definition: Definition) -> None:
     what = next((k for k in decisive if k != "key" and written.get(k) != now.get(k)), "key")
     raise StudyError(
         f"`resume` needs the study that was started in {folder.path}, but its {what} differs: "
-        f"{written.get(what)!r} then, {now.get(what)!r} now."
+        f"{_said(written, what)} then, {_said(now, what)} now. Go on as it was started, or choose "
+        "another --out for a new study."
     )
+
+
+def _said(flat: Mapping[str, Any], name: str) -> str:
+    return repr(flat[name]) if name in flat else "not set"
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -57,7 +57,7 @@ def export(
     if wanted is not None:
         budget = resolve(wanted, listed, table, space.base_bits[0], space.base_bits[1])
     trials = read_trials(folder.journal, space.name, table)
-    final = None if wanted else load_final(folder.final)
+    final = load_final(folder.final) if wanted is None else None
     taken = chosen(trials, budget, final)
     if taken is None:
         known = "".join(f"; the cheapest has {t.proposal.bops:.4g}" for t in front(trials)[:1])
@@ -81,6 +81,7 @@ def export(
         "bops": taken.proposal.bops,
         "overhead": table.overhead(taken.proposal.bops),
         "search_kl": taken.kl,
+        "final_kl": None if final is None else final.kls[taken.number],
         "result": read_json(folder.result) if folder.result.exists() else None,
     }
     return Exported(save(quantized, out, notes), taken, notes)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from igq import Layer
-from igq.settings import Choice
+from igq.settings import Choice, Setting
 from pipeline.comparison import Comparison
 from pipeline.intervals import Interval
 from pipeline.reports import block_grid, weight_of
@@ -42,7 +42,8 @@ def _draw_trials(path: Path, trials: Sequence[Trial], budget: int, chosen: Trial
     stopped = [t for t in trials if t.state is State.PRUNED]
     axes.scatter(*_places(stopped), marker="x", color="lightgrey", label="pruned (KL so far)")
     axes.axvline(budget, color="black", linestyle=":", label="budget")
-    axes.annotate("best", (chosen.proposal.bops, chosen.kl or 0.0))
+    place = (chosen.proposal.bops, chosen.kl or 0.0)
+    axes.annotate("best", place, xytext=(6, 4), textcoords="offset points")
     axes.set(xlabel="bit operations of one image", ylabel="KL on search images, nats")
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -62,11 +63,14 @@ def _draw_front(path: Path, trials: Sequence[Trial], budget: int) -> Path:
     points = front(trials)
     axes.step(*_places(points), where="post", marker="o", color="C3", label="front")
     if (bend := knee(points)) is not None and bend.kl is not None:
+        costs = [trial.proposal.bops for trial in complete]
+        right = 2 * bend.proposal.bops > min(costs) + max(costs)  # the words go to the left there
         axes.annotate(
             f"knee (trial {bend.number})",
             (bend.proposal.bops, bend.kl),
-            xytext=(20, 30),
+            xytext=(-20 if right else 20, 30),
             textcoords="offset points",
+            ha="right" if right else "left",
             arrowprops={"arrowstyle": "->"},
         )
     axes.axvline(budget, color="black", linestyle=":", label="the space's budget")
@@ -98,7 +102,8 @@ def _draw_allocation(path: Path, layers: Sequence[Layer], allocation: Mapping[st
             ink = "white" if 2 * row[x] < max(map(max, values)) else "black"
             label = str(list(grid.values())[y].get(place, ""))
             axes.text(x, y, label, ha="center", va="center", color=ink)
-    figure.colorbar(image, label="groups, or bits of weight and activation")
+    mixed = any(isinstance(choice, Setting) for choice in allocation.values())
+    figure.colorbar(image, label="bits of weight and activation" if mixed else "groups")
     figure.savefig(path, dpi=120)
     return path
 

@@ -94,6 +94,23 @@ def chosen(trials: Iterable[Trial], budget: int, final: Final | None) -> Trial |
     return next((trial for trial in trials if trial.number == final.winner), None)
 
 
+def final_line(trials: Iterable[Trial], final: Final) -> str:
+    """What the final round took, beside what was best on the search images."""
+    few = {trial.number: trial for trial in trials if trial.number in final.kls}
+    taken = few[final.winner]
+    line = (
+        f"The final round, on {final.images} images, took trial {taken.number} "
+        f"({taken.proposal.origin}): KL {final.kls[taken.number]:.4f} there"
+    )
+    least = best(few.values(), max(trial.proposal.bops for trial in few.values()))
+    if least is None or least is taken:
+        return f"{line}."
+    return (
+        f"{line}; trial {least.number}, the best on search images (KL {least.kl:.4f}), "
+        f"has {final.kls[least.number]:.4f}."
+    )
+
+
 def save_final(path: Path, final: Final | None) -> None:
     """Write the final round of a study, or take away that of an earlier end."""
     if final is None:

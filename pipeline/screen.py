@@ -44,8 +44,8 @@ class Screen:
         self._live = Live(self._progress, console=console, refresh_per_second=4)
         self._task = self._progress.add_task("", visible=False)
         self._printed = 0.0
-        self._started: float | None = None
-        self._before = 0
+        self._before: int | None = None
+        self._since: tuple[float, int] | None = None
 
     def __enter__(self) -> "Screen":
         if self.console.is_terminal:
@@ -73,11 +73,13 @@ class Screen:
     def trials(self, snapshot: Snapshot) -> None:
         """Show how far the search is."""
         ended = len(snapshot.ended)
-        if self._started is None:
-            self._started, self._before = time.monotonic(), ended
+        if self._before is None:
+            self._before = ended
             self._progress.reset(
                 self._task, description="trials", total=snapshot.wanted, visible=True
             )
+        elif self._since is None and ended > self._before:  # until here workers started as well
+            self._since = time.monotonic(), ended
         self._progress.update(self._task, completed=ended)
         if self.console.is_terminal:
             self._live.update(Group(self._progress, Text(f"  {progress_line(snapshot)}")))
@@ -85,11 +87,11 @@ class Screen:
             self._say(f"{progress_line(snapshot)}, {self._time_left(snapshot)}")
 
     def _time_left(self, snapshot: Snapshot) -> str:
-        done = len(snapshot.ended) - self._before
-        if not done or self._started is None:
+        ended = len(snapshot.ended)
+        if self._since is None or ended == self._since[1]:
             return "time left unknown"
-        each = (time.monotonic() - self._started) / done
-        return f"about {each * (snapshot.wanted - len(snapshot.ended)):.0f} s left"
+        each = (time.monotonic() - self._since[0]) / (ended - self._since[1])
+        return f"about {each * (snapshot.wanted - ended):.0f} s left"
 
     def _say(self, line: str) -> None:
         now = time.monotonic()

@@ -4,12 +4,13 @@ Whatever can be refused is refused first, before anything is written; then what 
 is computed, trials run, and the best is compared with its rivals on images of their own.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from errno import EACCES
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from torch import nn
 
 from igq import Layer
@@ -25,6 +26,7 @@ from pipeline.config import (
     check_folder,
     check_same,
     fingerprint,
+    unwritable,
     write_definition,
 )
 from pipeline.data import Images, Preprocessing, Source, draw, open_source
@@ -57,15 +59,18 @@ def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen)
         KeyboardInterrupt: the search was interrupted; it can be resumed.
     """
     space, folder = request.space, Folder(request.out)
+    check_folder(folder, request.resume)
+    if folder.lock.exists():
+        _locked(folder).release()  # refuses a second driver before it reads images
+    model = load_model(space, request.weights).to(_device())
+    listed, _, budget = costs(space, model)
+    sources = _sources(request, model)
+    cluster.check()
+    images = draw(sources, request.seed, screen.step("reading images"))
+    definition = _definition(request, model, images, _execution(request, model, listed))
+    if request.resume:
+        check_same(folder, definition)
     with _exclusive(folder, request.resume):
-        model = load_model(space, request.weights).to(_device())
-        listed, _, budget = costs(space, model)
-        sources = _sources(request, model)
-        cluster.check()
-        images = draw(sources, request.seed, screen.step("reading images"))
-        definition = _definition(request, model, images, _execution(request, model, listed))
-        if request.resume:
-            check_same(folder, definition)
         tracker.start(_study_run(definition, budget, folder))
         write_definition(folder, definition)
         try:
@@ -99,24 +104,43 @@ def _device() -> str:
 
 @contextmanager
 def _exclusive(folder: Folder, resume: bool) -> Iterator[None]:
-    """Hold the study's folder; one that ends up without a study is removed again."""
-    existed = folder.path.exists()
-    check_folder(folder, resume)
+    """Hold the study's folder; what was made goes again if there is no study in the end."""
+    missing = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
+    try:
+        lock = _locked(folder)
+    except StudyError:
+        _remove(missing)
+        raise
+    try:
+        check_folder(folder, resume)  # there may be one since it was checked first
+        yield
+    finally:
+        if not folder.study.exists():
+            folder.lock.unlink(missing_ok=True)
+            _remove(missing)
+        lock.release()
+
+
+def _locked(folder: Folder) -> BaseFileLock:
     lock = FileLock(folder.lock, timeout=0)
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise StudyError(
             f"a study must have one driver, but another process has {folder.path} open."
         ) from None
-    try:
-        yield
-    finally:
-        if not folder.study.exists():
-            folder.lock.unlink(missing_ok=True)
-            if not existed and not any(folder.path.iterdir()):
-                folder.path.rmdir()
-        lock.release()
+    except OSError as error:
+        raise unwritable(folder, error.errno or EACCES) from error
+    return lock
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    """Remove those that are there, innermost first, up to one that holds something."""
+    with suppress(OSError):
+        for path in folders:
+            if path.exists():
+                path.rmdir()
 
 
 def _sources(request: Request, model: nn.Module) -> dict[str, tuple[Source, int, int]]:

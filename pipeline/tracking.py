@@ -10,22 +10,21 @@ early; all have `running_kl`, whose steps are images seen.
 
 import json
 import os
-import re
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pipeline.errors import TrackingError
+from pipeline.stores import is_database, refusal, try_sqlite, without_password
 from pipeline.study import State, Trial
 
 # MLflow reads these while it is imported: report on nobody, and print nothing of its migrations.
@@ -42,8 +41,11 @@ Tables = Mapping[str, Any]  # file name -> what JSON can hold
 Files = Sequence[Path]
 
 ENDED = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED"}  # every other one is KILLED
-PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "PGCONNECT_TIMEOUT": "8",
+}
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class MlflowTracker:
 
     @property
     def location(self) -> str:
-        uri, run = PASSWORD.sub("", self._uri), self._parent
+        uri, run = without_password(self._uri), self._parent
         if uri.startswith("http"):
             return f"{uri.rstrip('/')}/#/experiments/{self._id}" + (f"/runs/{run}" if run else "")
         return f"{uri}, experiment {self._experiment}" + (f", run {run}" if run else "")
@@ -230,13 +232,7 @@ class MlflowTracker:
         try:
             yield
         except Exception as error:
-            reason, link = str(error) or type(error).__name__, error.__cause__ or error.__context__
-            while link is not None:  # the system's own words, if any, say most in least
-                reason = getattr(link, "strerror", None) or reason
-                link = link.__cause__ or link.__context__
-            rule = "`tracking` must be the URI of a reachable MLflow server or store"
-            message = f"{rule}, but got {self._uri}: {reason.splitlines()[0]}"
-            raise TrackingError(PASSWORD.sub("", message)) from error
+            raise refusal(self._uri, error) from error
         finally:
             for key in added:
                 del os.environ[key]
@@ -268,12 +264,15 @@ def serve(uri: str, host: str, port: int) -> int:
 
 
 def _connect(uri: str) -> MlflowClient:
-    """A client; a SQLite file is tried first, because MLflow would retry for minutes."""
+    """A client; a store is tried first, because MLflow would retry for minutes."""
     if uri.startswith("sqlite"):
-        path = Path(uri.partition("///")[2])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=5)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        try_sqlite(uri)
+    elif is_database(uri):
+        from mlflow.store.db.utils import create_sqlalchemy_engine
+
+        engine = create_sqlalchemy_engine(uri)
+        engine.connect().close()
+        engine.dispose()
     return MlflowClient(tracking_uri=uri)
 
 

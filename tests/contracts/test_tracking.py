@@ -19,11 +19,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from sqlalchemy import create_engine
 
 from igq import Allocation
 from pipeline.errors import TrackingError
 from pipeline.study import Origin, Proposal, State, Trial
 from pipeline.tracking import (
+    IMPATIENT,
     InMemoryTracker,
     MlflowTracker,
     StudyRun,
@@ -36,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDY = StudyRun("vit_tiny_w4a4", "0123abcd", {"model": "vit_tiny", "bits": 4, "seed": 0}, 900)
 ALLOCATION = Allocation.of({"blocks.0.attn.qkv": 8, "blocks.0.mlp.fc1": 2})
 UNREACHABLE = "`tracking` must be the URI of a reachable MLflow server or store, but got "
+ADVICE = ". Start it, or mend the URI; without --tracking a store in --out is used."
 
 
 def proposal(number: int) -> Proposal:
@@ -409,7 +412,8 @@ def refusal(uri: str) -> str:
     with pytest.raises(TrackingError) as caught:
         MlflowTracker(uri).start(STUDY)
     assert str(caught.value).startswith(UNREACHABLE)
-    return str(caught.value).removeprefix(UNREACHABLE)
+    assert str(caught.value).endswith(ADVICE) != uri.startswith("sqlite")
+    return str(caught.value).removeprefix(UNREACHABLE).removesuffix(ADVICE)
 
 
 def free_port() -> int:
@@ -418,10 +422,36 @@ def free_port() -> int:
 
 
 def test_a_server_that_is_not_there_is_refused_soon() -> None:
-    start = time.monotonic()
-    assert refusal("http://127.0.0.1:1") == "http://127.0.0.1:1: Connection refused"
+    uri, start = f"http://127.0.0.1:{free_port()}", time.monotonic()
+    assert refusal(uri) == f"{uri}: Connection refused"
     assert time.monotonic() - start < 10
-    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+    assert not IMPATIENT.keys() & os.environ.keys()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "driver"), [("postgresql+psycopg", "psycopg"), ("mysql+pymysql", "pymysql")]
+)
+def test_a_database_that_is_not_there_is_refused_soon(scheme: str, driver: str) -> None:
+    pytest.importorskip(driver)
+    uri, start = f"{scheme}://127.0.0.1:{free_port()}/mlflow", time.monotonic()
+    assert "refused" in refusal(uri)
+    assert time.monotonic() - start < 10
+
+
+def test_a_database_that_lets_nobody_in_is_refused_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow would try ten times, and wait 100 seconds between."""
+    engine = create_engine(f"sqlite:///{tmp_path}/no/folder.db")  # stands for any that refuses
+    monkeypatch.setattr("mlflow.store.db.utils.create_sqlalchemy_engine", lambda uri: engine)
+    start = time.monotonic()
+    assert "unable to open database file" in refusal("mysql://127.0.0.1/mlflow")
+    assert time.monotonic() - start < 10
+
+
+def test_a_database_s_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    assert "pymysql" in refusal("mysql+pymysql://127.0.0.1/mlflow")
 
 
 class NotFound(BaseHTTPRequestHandler):
@@ -454,7 +484,7 @@ def test_a_password_is_not_shown() -> None:
 def test_a_store_in_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     uri = sqlite_uri(tmp_path / "file" / "folder")
-    assert refusal(uri).startswith(f"{uri}: [Errno 20] Not a directory")
+    assert refusal(uri) == f"{uri}: Not a directory"
 
 
 def test_a_store_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ class TestSearchRefuses:
         assert_refused(outcome, r"every image must be readable, but .*broken\.png is not")
 
     def test_no_such_image_folder(self, igq: Igq, space: Path) -> None:
-        outcome = igq("search", space, "--images", "nowhere", "--out", "study")
+        outcome = igq("search", space, "--images", "nowhere", "--out", "study/of/mine")
         assert_refused(outcome, "`images` must be a folder.* but got 'nowhere'")
 
     def test_a_study_to_resume_that_is_not_there(self, igq: Igq, space: Path) -> None:
@@ -243,11 +243,13 @@ class TestCommandsInARow:
         assert (searched.code, searched.err) == (0, "")
         for row in ("best", "uniform", "ilp", "random"):
             assert re.search(rf"^\W*{row} ", searched.out, re.MULTILINE)
+        assert "The final round, on 4 images, took trial " in searched.out
         following = "igq export studies/tiny --out artifacts/tiny"
         assert f"Next: {following}" in searched.out
 
         exported = igq(*following.split()[1:])
         assert (exported.code, exported.err) == (0, "")
+        assert re.search(r"KL \d\.\d{4} on search images, \d\.\d{4} in the final", exported.out)
         assert (tmp_path / "artifacts" / "tiny" / "manifest.json").exists()
         assert "Next: igq evaluate artifacts/tiny --images" in exported.out
 

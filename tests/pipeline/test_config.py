@@ -22,7 +22,8 @@ from pipeline.config import (
     write_definition,
 )
 from pipeline.errors import StudyError
-from pipeline.files import read_json
+from pipeline.files import read_json, write_json
+from search_spaces import SoftmaxMethod
 
 
 @pytest.fixture
@@ -50,6 +51,9 @@ def changed(definition: Definition, what: str) -> Definition:
         "seed": {"seed": 1},
         "sampler": {"sampler": Sampler.RANDOM},
         "execution": {"execution": Execution(compiled=True)},
+        "softmax_method": {"space": space(update={"softmax_method": SoftmaxMethod.ROWS})},
+        "search_images": {"space": space(update={"search_images": 9})},
+        "final_images": {"space": space(update={"final_images": 0})},
         "weight_bits": {"space": space(update={"weight_bits": 8})},
         "num_groups": {"space": space(update={"num_groups": (1, 2)})},
     }
@@ -67,7 +71,18 @@ class TestDefinition:
 
     @pytest.mark.parametrize(
         "what",
-        ["model", "images", "seed", "sampler", "execution", "weight_bits", "num_groups"],
+        [
+            "model",
+            "images",
+            "seed",
+            "sampler",
+            "execution",
+            "weight_bits",
+            "num_groups",
+            "softmax_method",
+            "search_images",
+            "final_images",
+        ],
     )
     def test_what_decides_the_numbers_makes_another_study(
         self, definition: Definition, what: str
@@ -107,6 +122,9 @@ class TestCheckSame:
             ("model", "'0123'", "'4567'"),
             ("sampler", "'tpe'", "'random'"),
             ("images", "'b'", "'d'"),
+            ("space.softmax_method", "'unit_rows'", "'rows'"),
+            ("space.search_images", "8", "9"),
+            ("space.final_images", "4", "0"),
         ],
     )
     def test_another_study_is_refused_with_what_differs(
@@ -116,16 +134,30 @@ class TestCheckSame:
         before = read_json(Folder(tmp_path).study)
         with pytest.raises(
             StudyError,
-            match=rf"^`resume` needs .* its {what}[.a-z]* differs: .*{then}.* then, .*{now}.* now",
+            match=rf"^`resume` needs .* its {what}[.a-z]* differs: {then} then, {now} now\. "
+            r"Go on as it was started, or choose another --out for a new study\.$",
         ):
-            check_same(Folder(tmp_path), changed(definition, what))
+            check_same(Folder(tmp_path), changed(definition, what.removeprefix("space.")))
         assert read_json(Folder(tmp_path).study) == before
+
+    @pytest.mark.parametrize("later", ["softmax_method", "final_images"])
+    def test_a_study_of_before_there_was_a_setting_is_refused(
+        self, definition: Definition, tmp_path: Path, later: str
+    ) -> None:
+        """Nothing says what it was computed with."""
+        written = {"key": "of then", **definition.json()}
+        del written["space"][later]
+        write_json(Folder(tmp_path).study, written)
+        with pytest.raises(
+            StudyError, match=rf"its space\.{later} differs: not set then, .* now\."
+        ):
+            check_same(Folder(tmp_path), definition)
 
 
 class TestCheckFolder:
-    def test_a_new_folder_is_made(self, tmp_path: Path) -> None:
+    def test_a_new_folder_is_allowed_and_not_made(self, tmp_path: Path) -> None:
         check_folder(Folder(tmp_path / "a" / "b"), resume=False)
-        assert (tmp_path / "a" / "b").is_dir()
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_with_a_study_is_refused_with_the_way_out(
         self, definition: Definition, tmp_path: Path
@@ -144,6 +176,13 @@ class TestCheckFolder:
         (tmp_path / "file").touch()
         with pytest.raises(StudyError, match=r"^`out` must be a folder that can be written, but "):
             check_folder(Folder(tmp_path / "file" / "study"), resume=False)
+
+    def test_a_folder_that_may_not_be_made_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may all
+        with pytest.raises(StudyError, match=r"study is not: Permission denied\.$"):
+            check_folder(Folder(tmp_path / "a" / "study"), resume=False)
 
 
 @pytest.mark.parametrize(("trials", "expected"), [(None, 12), (3, 3)])

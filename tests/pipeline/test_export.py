@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,14 @@ from pipeline.config import Folder, Request
 from pipeline.data import Images, Preprocessing, draw, open_source
 from pipeline.errors import StudyError
 from pipeline.exporting import Exported, evaluate_artifact, export
+from pipeline.final import Final, save_final
 from pipeline.objective import Objective, Task
 from pipeline.preparation import load_model
 from pipeline.screen import Screen
 from pipeline.searching import Result, search
-from pipeline.study import Source, best
+from pipeline.study import Source, Trial, best, completed
 from pipeline.tracking import InMemoryTracker
+from search_spaces import parse_budget
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,48 @@ class TestExport:
         before = contents()
         export(searched.folder, tmp_path / "artifact")
         assert contents() == before
+
+
+class TestFinalRound:
+    """Its winner is what the search found, though another trial has less KL on search images."""
+
+    @pytest.fixture
+    def ranked(self, searched: Searched) -> list[Trial]:
+        """Trials within the budget, least KL on the search images first."""
+        written = json.loads(searched.result.folder.result.read_text())
+        return completed(searched.result.trials, written["budget"])
+
+    @pytest.fixture
+    def study(self, searched: Searched, ranked: list[Trial], tmp_path: Path) -> Path:
+        """The finished study, whose final round the worst of them has won."""
+        copy = shutil.copytree(searched.folder, tmp_path / "study")
+        save_final(Folder(copy).final, Final(4, {ranked[0].number: 0.5, ranked[-1].number: 0.4}))
+        return copy
+
+    def test_its_winner_is_exported(self, study: Path, ranked: list[Trial], tmp_path: Path) -> None:
+        exported = export(study, tmp_path / "artifact")
+        assert exported.trial == ranked[-1] != ranked[0]
+        assert exported.notes["search_kl"] == ranked[-1].kl > ranked[0].kl  # type: ignore[operator]
+        assert exported.notes["final_kl"] == 0.4
+        assert igq.load(exported.path).allocation == ranked[-1].proposal.allocation
+
+    def test_a_budget_that_is_asked_for_has_had_none(
+        self, study: Path, ranked: list[Trial], tmp_path: Path
+    ) -> None:
+        """Not even the space's own."""
+        exported = export(study, tmp_path / "artifact", wanted=parse_budget("uniform:2"))
+        assert exported.trial == ranked[0]
+        assert exported.notes["final_kl"] is None
+
+    def test_a_damaged_one_is_refused_only_where_it_decides(
+        self, study: Path, ranked: list[Trial], tmp_path: Path
+    ) -> None:
+        Folder(study).final.write_text("{}")
+        with pytest.raises(StudyError, match="must hold a study's final round"):
+            export(study, tmp_path / "artifact")
+        assert not (tmp_path / "artifact").exists()
+        budget = parse_budget("uniform:2")
+        assert export(study, tmp_path / "artifact", wanted=budget).trial == ranked[0]
 
 
 class TestRefusedExport:

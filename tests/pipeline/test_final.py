@@ -8,7 +8,7 @@ import pytest
 
 from igq import Allocation
 from pipeline.errors import StudyError
-from pipeline.final import FINALISTS, Final, chosen, finalists, load_final, save_final
+from pipeline.final import FINALISTS, Final, chosen, final_line, finalists, load_final, save_final
 from pipeline.study import Origin, State, Trial
 
 Make = Callable[..., Trial]
@@ -47,6 +47,16 @@ def test_the_winner_is_chosen_though_another_was_better_in_the_search(trials: li
     final = Final({0: (0.9, 0.9), 3: (0.5, 0.5), 18: (0.6, 0.4), 19: (0.1,)})
     assert chosen(trials, BUDGET, final) is trials[3]
     assert chosen(trials, BUDGET, None) is trials[0]
+
+
+def test_it_says_what_it_took_and_how_the_best_of_the_search_did(trials: list[Trial]) -> None:
+    assert final_line(trials, Final(10, {0: 0.9, 19: 0.5})) == (
+        "The final round, on 10 images, took trial 19 (ilp): KL 0.5000 there; "
+        "trial 0, the best on search images (KL 1.0000), has 0.9000."
+    )
+    assert final_line(trials, Final(10, {0: 0.4, 19: 0.5})) == (
+        "The final round, on 10 images, took trial 0 (sampler): KL 0.4000 there."
+    )
 
 
 def test_it_counts_every_image_of_every_finalist() -> None:

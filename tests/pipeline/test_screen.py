@@ -1,6 +1,7 @@
 import io
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -47,6 +48,20 @@ class TestScreen:
                 for done in range(11):
                     advance(done / 10)
         assert file.getvalue().splitlines() == ["reading images ...", "fitting ..."]
+
+    def test_the_time_left_leaves_out_how_long_workers_took_to_start(
+        self, trial: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = SimpleNamespace()
+        monkeypatch.setattr("pipeline.screen.time", clock)
+        file = io.StringIO()
+        screen = Screen(Console(file=file, width=200))
+        ended = [trial(number) for number in range(3)]
+        for seconds, count in ((100.0, 0), (130.0, 1), (140.0, 2), (150.0, 3)):
+            clock.monotonic = lambda at=seconds: at
+            screen.trials(Snapshot(9, tuple(ended[:count]), 2, BUDGET))
+        lines = [line.rpartition(", ")[2] for line in file.getvalue().splitlines()]
+        assert lines == ["time left unknown"] * 2 + ["about 70 s left", "about 60 s left"]
 
     @pytest.mark.parametrize("error", [None, KeyboardInterrupt], ids=["at the end", "interrupted"])
     def test_a_terminal_gets_its_cursor_back(self, error: type[BaseException] | None) -> None:

@@ -20,7 +20,7 @@ from igq import IgqError
 from igq.vit import quantized_weights
 from pipeline.cluster import InProcess
 from pipeline.config import Folder, Request, Sampler
-from pipeline.errors import ClusterError, DataError, StudyError
+from pipeline.errors import ClusterError, DataError, StudyError, TrackingError
 from pipeline.exporting import export
 from pipeline.final import load_final
 from pipeline.objective import Objective, Task
@@ -29,7 +29,7 @@ from pipeline.proposals import read_trials
 from pipeline.screen import Screen
 from pipeline.searching import Result, search
 from pipeline.study import Origin, Proposal, Source, State, Trial, best
-from pipeline.tracking import InMemoryTracker
+from pipeline.tracking import InMemoryTracker, StudyRun
 
 Make = Callable[..., Request]
 Run = Callable[..., Result]
@@ -72,6 +72,13 @@ class Unreachable(InProcess):
 
     def check(self) -> None:
         raise ClusterError("`cluster` must be the address of a running Ray cluster: no answer.")
+
+
+class Refusing(InMemoryTracker):
+    """A tracker that does not answer."""
+
+    def start(self, study: StudyRun) -> None:
+        raise TrackingError("`tracking` must be reachable: no answer.")
 
 
 @pytest.fixture
@@ -456,9 +463,11 @@ class TestRefusedResume:
             ({"sampler": Sampler.RANDOM}, "sampler"),
             ({"space": {"seed": 1}}, "model"),
             ({"space": {"weight_bits": 8}}, "space"),
-            ({"space": {"search_images": 9}}, "space"),
+            ({"space": {"search_images": 9}}, "space.search_images"),
+            ({"space": {"final_images": 3}}, "space.final_images"),
+            ({"space": {"softmax_method": "rows"}}, "space.softmax_method"),
         ],
-        ids=["seed", "sampler", "weights", "bits", "number of images"],
+        ids=["seed", "sampler", "weights", "bits", "search images", "final images", "softmax"],
     )
     def test_another_study_is_refused_with_what_differs_and_nothing_changes(
         self, make_request: Make, run: Run, change: dict[str, Any], differs: str
@@ -468,7 +477,7 @@ class TestRefusedResume:
         request = make_request(resume=True, **change)
         before = contents(request.out)
         tracker = InMemoryTracker()
-        with pytest.raises(StudyError, match=rf"^`resume` needs the study .* its .*{differs}"):
+        with pytest.raises(StudyError, match=rf"^`resume` needs .* its .*{differs}.* --out "):
             run(request, tracker=tracker)
         assert contents(request.out) == before
         assert tracker.study is None
@@ -536,22 +545,56 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("wrong", "message"), REFUSED, ids=["budget", "model", "images", "too few", "weights"]
     )
-    def test_what_is_wrong_is_refused_before_anything_is_written(
-        self, make_request: Make, run: Run, wrong: dict[str, Any], message: str
+    def test_what_is_wrong_is_refused_before_any_folder_is_made(
+        self,
+        make_request: Make,
+        run: Run,
+        wrong: dict[str, Any],
+        message: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        request = make_request(**wrong)
+        def forbidden(*arguments: Any, **more: Any) -> None:
+            raise AssertionError("nothing is made for a request that is refused")
+
+        request = make_request(tmp_path / "new" / "folder" / "study", **wrong)
+        monkeypatch.setattr(Path, "mkdir", forbidden)
         tracker = InMemoryTracker()
         with pytest.raises(IgqError, match=message):
             run(request, tracker=tracker)
-        assert not request.out.exists()
+        assert not (tmp_path / "new").exists()
         assert tracker.study is None
 
     def test_a_cluster_that_does_not_answer_leaves_nothing(
-        self, make_request: Make, run: Run
+        self, make_request: Make, run: Run, tmp_path: Path
     ) -> None:
         with pytest.raises(ClusterError, match=r"no answer"):
-            run(make_request(), Unreachable())
-        assert not make_request().out.exists()
+            run(make_request(tmp_path / "new" / "study"), Unreachable())
+        assert not (tmp_path / "new").exists()
+
+    def test_nor_does_a_tracker(self, make_request: Make, run: Run, tmp_path: Path) -> None:
+        """It is asked when all else is right, by the one driver that has the folder."""
+        for out, left in (("new/folder/study", "new"), ("mine/study", "mine/study")):
+            (tmp_path / "mine").mkdir(exist_ok=True)
+            with pytest.raises(TrackingError, match=r"no answer"):
+                run(make_request(tmp_path / out), tracker=Refusing())
+            assert not (tmp_path / left).exists()
+        assert (tmp_path / "mine").exists()
+
+    def test_a_study_begun_while_images_were_read_is_not_overwritten(
+        self, make_request: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        request = make_request()
+
+        class Slow(InProcess):
+            """The other search starts and ends after the folder was found empty."""
+
+            def check(self) -> None:
+                run(replace(request, seed=1, trials=2))
+
+        with pytest.raises(StudyError, match=r"^`out` must not hold a study yet"):
+            run(request, Slow())
+        assert json.loads(Folder(request.out).study.read_text())["seed"] == 1
 
     def test_what_was_in_the_folder_before_stays(
         self, make_request: Make, run: Run, tmp_path: Path

@@ -25,6 +25,7 @@ from igq.cost import BopsTable, constant_bops, grouping_bops, product_bops
 from igq.evaluation import divergences
 from igq.layers import Layer, Tie, block_and_place
 from igq.settings import Choice, Setting
+from igq.size import SizeTable, other_bytes, weight_bytes
 from igq.vit import assemble, set_quantizers, stage_of, stages
 
 WeightsByBits = Mapping[int, Mapping[str, QuantizedTensor]]
@@ -91,6 +92,23 @@ def mixed_bops(
             for name, members in sharing.items()
         },
         members={name: tuple(m.name for m in members) for name, members in sharing.items()},
+    )
+
+
+def mixed_sizes(
+    layers: Iterable[Layer], options: Options, parameters: int, tie: Tie | None = None
+) -> SizeTable:
+    """The size of every setting, of a model with so many parameters in full precision."""
+    layers = list(layers)
+    return SizeTable(
+        layers={
+            name: {
+                s: sum(weight_bytes(layer, s.weight_bits or 0) for layer in members)
+                for s in options.of(members)
+            }
+            for name, members in shared(layers, tie).items()
+        },
+        fixed=other_bytes(layers, parameters),
     )
 
 

@@ -199,7 +199,7 @@ def export(
     exported = run(study, out, weights, None if budget is None else parse_budget(budget))
     proposal = exported.trial.proposal
     console.print(
-        f"Wrote trial {exported.trial.number} of {study} ({proposal.bops:.4g} BOPs, KL "
+        f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
         f"{exported.trial.kl:.4f} on search images) to {exported.path}."
     )
     console.print(f"Next: igq evaluate {exported.path} --images DIR")

@@ -126,6 +126,7 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
         "best": {
             "trial": result.best.number,
             "bops": result.best.proposal.bops,
+            "size": result.best.proposal.size,
             "search_kl": result.best.kl,
             "allocation": plain(allocation),
         },
@@ -152,7 +153,7 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
         result.best,
         result.comparisons,
     )
-    metrics = {"best_kl": result.best.kl or 0.0, "bops": float(result.best.proposal.bops)}
+    metrics = {"best_kl": result.best.kl or 0.0, **result.best.proposal.metrics}
     if result.final is not None:
         metrics["final_kl"] = result.final.kls[result.best.number]
     for row in result.comparisons:

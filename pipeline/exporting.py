@@ -79,6 +79,7 @@ def export(
         "model": written["model"],
         "trial": taken.number,
         "bops": taken.proposal.bops,
+        "size": taken.proposal.size,
         "overhead": table.overhead(taken.proposal.bops),
         "search_kl": taken.kl,
         "result": read_json(folder.result) if folder.result.exists() else None,

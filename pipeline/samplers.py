@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igq import Allocation, BopsTable
 from igq.settings import Choice, Setting
-from pipeline.budget import Budgets, Generator, keep, least_harm, swap
+from pipeline.budget import Budgets, Generator, keep, least_harm_of_all, swap
 from pipeline.config import Sampler
 from pipeline.surrogate import SMALLEST, Evidence, Numbers, learn
 
@@ -273,7 +273,8 @@ class SurrogateSampler(LocalSampler):
 
     def __init__(self, space: Space, budgets: Budgets, seed: int) -> None:
         super().__init__(space, budgets, seed)
-        self._costs = space.array(lambda name, choice: space.bops.layers[name][choice], np.inf)
+        tables = [table for table, _ in space.bops.limits(budgets.high)]
+        self._costs = np.stack([space.array(table.cost, np.inf) for table in tables])
         self._features = space.array(lambda name, choice: coarseness(choice), 0.0)
 
     def propose(self, study: optuna.Study, trial: FrozenTrial, generator: Generator) -> Allocation:
@@ -284,9 +285,9 @@ class SurrogateSampler(LocalSampler):
         evidence = self.memory.evidence
         features = self._features[np.arange(len(best)), evidence.places]
         worths = learn(features, *evidence.effects).draw(generator)
-        steps = np.arange(self._costs.shape[1]) - np.array(best)[:, None]
+        steps = np.arange(self._costs.shape[2]) - np.array(best)[:, None]
         costs = np.where(np.abs(steps) <= REACH, self._costs, np.inf)
-        room = budget - self.space.bops.fixed
+        rooms = [most - table.fixed for table, most in self.space.bops.limits(budget)]
         return self.space.allocation(
-            least_harm(worths[:, None] * self._features, costs, room).tolist()
+            least_harm_of_all(worths[:, None] * self._features, costs, rooms).tolist()
         )

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from igq import Allocation, BopsTable, InfeasibleBudgetError, Layer, check_budget, uniform
 from igq import bops as bops_table
-from igq.mixed import uniform_allocations
+from igq.mixed import uniform_allocations, uniform_of_any_bits
 from igq.settings import Choice, Setting
 from igq.size import SizeTable, check_size, weight_bytes
 from search_spaces import (
@@ -98,9 +98,14 @@ def resolve_size(size: Size | None, layers: tuple[Layer, ...], sizes: SizeTable)
 
 
 def largest_uniform(bops: BopsTable, budget: int) -> Allocation:
-    """The uniform allocation with the most groups that the budget, and a limit of size, allow."""
+    """The dearest uniform allocation that the budget allows, in a space of groups that with most.
+
+    Where the size is limited, which only weights decide, activations may have other bits than they.
+    """
     check_budget(bops, budget)
-    return [a for a in uniform_allocations(bops) if bops.fits(a, budget)][-1]
+    one_limit = len(bops.limits(budget)) == 1
+    known = uniform_allocations(bops) if one_limit else uniform_of_any_bits(bops)
+    return [allocation for allocation in known if bops.fits(allocation, budget)][-1]
 
 
 def random_allocation(bops: BopsTable, budget: int, generator: Generator) -> Allocation:

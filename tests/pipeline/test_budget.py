@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igq import BopsTable, InfeasibleBudgetError, Layer, allocate, bops, uniform
+from igq import BopsTable, InfeasibleBudgetError, Layer, Slices, allocate, bops, uniform
+from igq.mixed import Options, mixed_bops, mixed_sizes
+from igq.settings import Setting
 from igq.size import SizeTable
 from pipeline.budget import (
     Budgets,
@@ -301,6 +303,15 @@ class TestSizes:
         for allocation in made:
             assert table.of(allocation) <= budget
             assert sizes_of(table).of(allocation) <= (sizes_of(table).most or 0)
+
+    def test_a_size_may_leave_a_uniform_allocation_more_bits_for_activations(self) -> None:
+        layer = Layer("fc", Slices.CHANNELS, tokens=4, channels=8, outputs=8, weighted=True)
+        options = Options((3, 4), (3, 4, 5), (2, 4))
+        table, sizes = mixed_bops([layer], options, (4, 4)), mixed_sizes([layer], options, 64)
+        budget = table.of({"fc": Setting(4, 4, 2)})
+        assert dict(largest_uniform(table, budget)) == {"fc": Setting(4, 4, 2)}
+        tight = replace(table, sizes=replace(sizes, most=sizes.minimum))
+        assert dict(largest_uniform(tight, budget)) == {"fc": Setting(3, 5, 2)}
 
     @given(sized_problems())
     @FEW

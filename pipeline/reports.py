@@ -46,16 +46,15 @@ def comparison_table(
     """Best beside its rivals; intervals are over what `over` names, images or seeds."""
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("allocation", no_wrap=True)
-    sized = ("size",) if any(row.size is not None for row in rows) else ()
-    headings = ("passes", "search KL", "KL", "best less this", "the best is")
-    for heading in ("BOPs", *sized, *headings, "top-1", "kept", "points more"):
+    price = "BOPs" if all(row.size is None for row in rows) else "BOPs, size"
+    headings = (price, "passes", "search KL", "KL", "best less this", "the best is")
+    for heading in (*headings, "top-1", "kept", "points more"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         kept = row.top1 is not None and reference_top1
         table.add_row(
             row.name,
-            f"{row.bops:.3e} (+{row.overhead:.1%})",
-            *("" if row.size is None else megabytes(row.size) for _ in sized),
+            f"{row.bops:.3e}{_size_or_overhead(row)}",
             f"{row.forwards:,.0f}",
             f"{row.search_kl:.4f}",
             _with_reach(row.kl),
@@ -73,6 +72,11 @@ def comparison_table(
         caption += f"; full precision: top-1 {reference_top1:.2%}"
     table.caption = caption
     return table
+
+
+def _size_or_overhead(row: Comparison) -> str:
+    """The size where it is known: there bits are searched, and BOPs are more than overhead."""
+    return f" (+{row.overhead:.1%})" if row.size is None else f", {megabytes(row.size)}"
 
 
 def verdict(row: Comparison) -> str:

@@ -108,11 +108,10 @@ class TestComparisonTable:
 class TestSize:
     """Shown where it is known: where bits of weights are searched."""
 
-    def test_the_comparison_has_a_column_for_it(self) -> None:
-        rows = [row("best", size=2_893_456.0), row("other study")]
-        shown = text(comparison_table(rows, "On 500 images", "images"))
-        assert "size" in shown
-        assert "2.89 MB" in shown
+    def test_the_comparison_has_it_beside_bops(self) -> None:
+        shown = text(comparison_table([row("best", size=2_893_456.0)], "On 500 images", "images"))
+        assert "BOPs, size" in shown
+        assert "1.234e+05, 2.89 MB" in shown
 
     def test_the_front_tells_it(self) -> None:
         def trial(size: int | None) -> Trial:

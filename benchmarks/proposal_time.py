@@ -19,7 +19,8 @@ from benchmarks.real import machine
 from igq.settings import Choice
 from pipeline.budget import Budgets, least_harm, random_allocation
 from pipeline.config import Sampler
-from pipeline.samplers import Space, make_sampler
+from pipeline.memory import Space
+from pipeline.samplers import make_sampler
 
 GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
 PROPOSALS, PROGRAMS = 20, 10

@@ -5,6 +5,8 @@ layers', so that the best allocation is the answer to an integer linear program:
 
     minimise  sum_{l,g} harm[l, g] a[l, g]
     such that sum_g a[l, g] = 1 for every layer l,  sum_{l,g} bops[l, g] a[l, g] <= budget.
+
+Where choices have bits of weights, the size of the model may be limited in the same way.
 """
 
 import hashlib
@@ -19,6 +21,7 @@ from igq.cost import BopsTable
 from igq.errors import InfeasibleBudgetError, InvalidArgumentError
 from igq.layers import Layer, grouped
 from igq.settings import Choice
+from igq.size import check_size
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,10 @@ Numbers = NDArray[np.float64]
 def allocate(harm: Harm, bops: BopsTable, budget: int) -> Allocation:
     """The allocation of least total harm whose BOPs are within `budget` (Sec. 3.3).
 
+    Where `bops` limits the model's size, that is kept as well.
+
     Raises:
-        InfeasibleBudgetError: even the cheapest allocation costs more than `budget`.
+        InfeasibleBudgetError: even the cheapest allocation costs more than `budget`, or is larger.
         InvalidArgumentError: a harm is missing or not finite.
 
     >>> table = BopsTable({"fc1": {1: 0, 2: 10}, "fc2": {1: 0, 2: 10}}, fixed=1, base={})
@@ -94,21 +99,22 @@ def allocate(harm: Harm, bops: BopsTable, budget: int) -> Allocation:
     check_budget(bops, budget)
     pairs = [(name, g) for name, costs in bops.layers.items() for g in costs]
     harms = np.array([_finite_harm(harm, name, g) for name, g in pairs])
-    extra = np.array([bops.layers[n][g] - min(bops.layers[n].values()) for n, g in pairs])
-    room = budget - bops.minimum
     one_each = np.array([[float(name == row) for name, _ in pairs] for row in bops.layers])
     # The solver's tolerances are absolute: harms enter as shares of the largest, costs of the room.
     objective = HARM_SCALE * harms / (np.abs(harms).max() or 1.0)
-    constraints = [
-        LinearConstraint(one_each, 1, 1),
-        LinearConstraint(extra[None] / max(room, 1), -np.inf, room / max(room, 1)),
-    ]
+    constraints, allowed = [LinearConstraint(one_each, 1, 1)], np.full(len(pairs), True)
+    for table, most in bops.limits(budget):
+        extra = np.array([table.layers[n][g] - min(table.layers[n].values()) for n, g in pairs])
+        room = most - table.minimum
+        unit = max(room, 1)
+        constraints.append(LinearConstraint(extra[None] / unit, -np.inf, room / unit))
+        allowed &= extra <= room
     while True:
-        shares = _solve(objective, constraints, allowed=extra <= room)
+        shares = _solve(objective, constraints, allowed)
         chosen = Allocation.of({n: g for (n, g), share in zip(pairs, shares, strict=True) if share})
-        if bops.of(chosen) <= budget:
+        if bops.fits(chosen, budget):
             return chosen
-        # Over the budget by less than the solver's tolerance: anything but this one.
+        # Over a limit by less than the solver's tolerance: anything but this one.
         constraints.append(LinearConstraint(shares[None], -np.inf, len(bops.layers) - 1))
 
 
@@ -133,7 +139,8 @@ def check_budget(bops: BopsTable, budget: int) -> int:
     """Return `budget` if at least one allocation fits.
 
     Raises:
-        InfeasibleBudgetError: even the cheapest allocation costs more.
+        InfeasibleBudgetError: even the cheapest allocation costs more, or is larger than `bops`
+            allows.
 
     >>> check_budget(BopsTable({"fc1": {1: 8, 2: 9}}, fixed=2, base={"fc1": 8}), budget=10)
     10
@@ -143,6 +150,8 @@ def check_budget(bops: BopsTable, budget: int) -> int:
             f"`budget` must be at least the cheapest possible allocation's "
             f"{bops.minimum:.4g} BOPs, but got budget={budget:.4g}."
         )
+    if bops.sizes is not None:
+        check_size(bops.sizes)
     return budget
 
 

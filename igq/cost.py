@@ -25,6 +25,8 @@ from igq.affine import check_bits
 from igq.errors import InvalidArgumentError
 from igq.layers import Layer, Slices, check_num_groups
 from igq.settings import Choice
+from igq.size import SizeTable
+from igq.tables import CostTable
 
 FLOAT_BITS = 32
 Number = TypeVar("Number", int, float)
@@ -65,7 +67,7 @@ def constant_bops(layer: Layer) -> int:
 
 
 @dataclass(frozen=True)
-class BopsTable:
+class BopsTable(CostTable):
     """BOPs of every layer for every number of groups: the cost of any allocation is a sum.
 
     `layers` is layer name -> num_groups -> BOPs of one image. Made by `bops`.
@@ -75,28 +77,39 @@ class BopsTable:
     (11, 10, 0.10000000000000009)
     """
 
-    layers: Mapping[str, Mapping[Choice, int]]
-    fixed: int
-    """What every allocation pays: layers that are not grouped."""
     base: Mapping[str, int]
     """BOPs of each layer with one group."""
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What `tied` made one: its name -> the layers that share a choice. Every other is itself."""
+    sizes: SizeTable | None = None
+    """The model's size, where choices change it; the cheapest choice is one of the smallest."""
 
-    def of(self, allocation: Mapping[str, Choice]) -> int:
-        """BOPs of one image under `allocation`.
+    def __post_init__(self) -> None:
+        for name, sizes in ({} if self.sizes is None else self.sizes.layers).items():
+            if sizes[(cheapest := self.choices(name)[0])] > min(sizes.values()):
+                raise InvalidArgumentError(
+                    "`sizes` must be least for a layer's cheapest choice, "
+                    f"but got {sizes[cheapest]} for {name} with {cheapest}."
+                )
 
-        Raises:
-            InvalidArgumentError: a layer is missing, unknown, or has a number of groups that is
-                not in the table.
+    def limits(self, budget: int) -> tuple[tuple[CostTable, int], ...]:
+        """What an allocation has to keep: the BOPs and their budget, the sizes and their most.
+
+        >>> table = BopsTable({"fc1": {1: 8, 2: 9}}, fixed=2, base={})
+        >>> [most for _, most in table.limits(11)]
+        [11]
         """
-        if set(allocation) != set(self.layers):
-            odd = sorted(set(allocation) ^ set(self.layers))
-            raise InvalidArgumentError(
-                f"`allocation` must name each of the {len(self.layers)} layers once, "
-                f"but differs in {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}."
-            )
-        return self.fixed + sum(self._cost(name, g) for name, g in allocation.items())
+        if self.sizes is None or self.sizes.most is None:
+            return ((self, budget),)
+        return (self, budget), (self.sizes, self.sizes.most)
+
+    def fits(self, allocation: Mapping[str, Choice], budget: int) -> bool:
+        """Whether `allocation` keeps the budget, and the size where there is a limit to it."""
+        return all(table.of(allocation) <= most for table, most in self.limits(budget))
+
+    def size_of(self, allocation: Mapping[str, Choice]) -> int | None:
+        """Bytes of the model under `allocation`; None where choices do not change them."""
+        return None if self.sizes is None else self.sizes.of(allocation)
 
     def tied(self, ties: Mapping[str, Sequence[str]]) -> "BopsTable":
         """The table in which the layers of each tie are one entry, and share their choice.
@@ -108,6 +121,7 @@ class BopsTable:
         return replace(
             self,
             layers=tie(self.layers, ties),
+            sizes=self.sizes and replace(self.sizes, layers=tie(self.sizes.layers, ties)),
             members={name: tuple(layers) for name, layers in ties.items()},
         )
 
@@ -124,15 +138,6 @@ class BopsTable:
             for layer in self.members.get(name, (name,))
         }
 
-    def choices(self, name: str) -> list[Choice]:
-        """The choices of an entry, cheapest first."""
-        return sorted(self.layers[name], key=lambda choice: self.layers[name][choice])
-
-    @property
-    def minimum(self) -> int:
-        """BOPs of the cheapest allocation."""
-        return self.fixed + sum(min(costs.values()) for costs in self.layers.values())
-
     @property
     def ungrouped(self) -> int:
         """BOPs of the model with one group in every layer: what overhead is measured against."""
@@ -141,15 +146,6 @@ class BopsTable:
     def overhead(self, bops: int) -> float:
         """The share of `ungrouped` that `bops` lies above it."""
         return bops / self.ungrouped - 1
-
-    def _cost(self, name: str, choice: Choice) -> int:
-        costs = self.layers[name]
-        if choice not in costs:
-            known = ", ".join(map(str, self.choices(name)))
-            raise InvalidArgumentError(
-                f"`num_groups` must be one of [{known}], but got {choice} for {name}."
-            )
-        return costs[choice]
 
 
 def tie(

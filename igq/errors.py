@@ -2,7 +2,7 @@
 
 IgqError
 +-- InvalidArgumentError     a value breaks a stated rule (also a ValueError)
-+-- InfeasibleBudgetError    no allocation is that cheap
++-- InfeasibleBudgetError    no allocation is that cheap, or that small
 +-- UnsupportedModelError    a model whose layers cannot be listed or quantized
 +-- WeightsError             weights that do not fit the model, or are not finite
 +-- ArtifactError            a file that cannot be read, written or understood
@@ -32,7 +32,7 @@ class InvalidArgumentError(IgqError, ValueError):
 
 
 class InfeasibleBudgetError(IgqError):
-    """No allocation fits the budget; the message names the cheapest one possible.
+    """No allocation fits the budget, or the most a model may take; the message names the least.
 
     >>> import igq
     >>> table = igq.BopsTable({"fc1": {1: 8, 2: 9}}, fixed=2, base={"fc1": 8})

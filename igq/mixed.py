@@ -10,7 +10,7 @@ activation bits times what its number of groups changes:
     harm(w, a, g) = harm(w) + harm(a, g0) harm(a0, g) / harm(a0, g0)
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -25,6 +25,7 @@ from igq.cost import BopsTable, constant_bops, grouping_bops, product_bops
 from igq.evaluation import divergences
 from igq.layers import Layer, Tie, block_and_place
 from igq.settings import Choice, Setting
+from igq.size import SizeTable, other_bytes, weight_bytes
 from igq.vit import assemble, set_quantizers, stage_of, stages
 
 WeightsByBits = Mapping[int, Mapping[str, QuantizedTensor]]
@@ -94,6 +95,23 @@ def mixed_bops(
     )
 
 
+def mixed_sizes(
+    layers: Iterable[Layer], options: Options, parameters: int, tie: Tie | None = None
+) -> SizeTable:
+    """The size of every setting, of a model with so many parameters in full precision."""
+    layers = list(layers)
+    return SizeTable(
+        layers={
+            name: {
+                s: sum(weight_bytes(layer, s.weight_bits or 0) for layer in members)
+                for s in options.of(members)
+            }
+            for name, members in shared(layers, tie).items()
+        },
+        fixed=other_bytes(layers, parameters),
+    )
+
+
 def uniform_allocations(table: BopsTable) -> list[Allocation]:
     """The same everywhere, cheapest first; weights and activations with the same bits if can be.
 
@@ -103,14 +121,26 @@ def uniform_allocations(table: BopsTable) -> list[Allocation]:
     >>> [dict(allocation) for allocation in uniform_allocations(table)]
     [{'fc1': 1, 'fc2': 1}, {'fc1': 2, 'fc2': 2}]
     """
-    wanted = dict.fromkeys(choice for name in table.layers for choice in table.choices(name))
+    everywhere = _everywhere(table)
+    same = [c for c in everywhere if isinstance(c, Setting) and c.weight_bits == c.activation_bits]
+    return _given_to_all(table, same or everywhere)
+
+
+def uniform_of_any_bits(table: BopsTable) -> list[Allocation]:
+    """The same everywhere, cheapest first, with whatever bits of weights and of activations."""
+    return _given_to_all(table, _everywhere(table))
+
+
+def _given_to_all(table: BopsTable, choices: Iterable[Choice]) -> list[Allocation]:
+    """Allocations of one choice to all layers; the cheapest allocation of all besides."""
     found = {Allocation.of({name: table.choices(name)[0] for name in table.layers})}
-    for choice in _everywhere(list(wanted)):
+    for choice in choices:
         found.add(Allocation.of({n: _like(costs, choice) for n, costs in table.layers.items()}))
     return sorted(found, key=table.of)
 
 
-def _everywhere(choices: Sequence[Choice]) -> list[Choice]:
+def _everywhere(table: BopsTable) -> list[Choice]:
+    choices = dict.fromkeys(choice for name in table.layers for choice in table.choices(name))
     settings = [choice for choice in choices if isinstance(choice, Setting)]
     if not settings:
         return list(choices)
@@ -119,10 +149,8 @@ def _everywhere(choices: Sequence[Choice]) -> list[Choice]:
         known = {getattr(setting, part) for setting in settings} - {None}
         return sorted(known) or [None]
 
-    weights, activations = values("weight_bits"), values("activation_bits")
-    pairs = [(bits, bits) for bits in weights if bits in activations]
-    groups = values("num_groups")
-    return [Setting(w, a, g) for w, a in pairs or product(weights, activations) for g in groups]
+    parts = map(values, ("weight_bits", "activation_bits", "num_groups"))
+    return [Setting(*whole) for whole in product(*parts)]
 
 
 def _like(choices: Iterable[Choice], setting: Choice) -> Choice:

@@ -1,22 +1,36 @@
 """Budgets as people write them, and allocations that keep them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from igq import Allocation, BopsTable, InfeasibleBudgetError, Layer, check_budget, uniform
 from igq import bops as bops_table
-from igq.mixed import uniform_allocations
+from igq.mixed import uniform_allocations, uniform_of_any_bits
 from igq.settings import Choice, Setting
-from search_spaces import BopsBudget, Budget, OverheadBudget, UniformBudget
+from igq.size import SizeTable, check_size, weight_bytes
+from search_spaces import (
+    BopsBudget,
+    Budget,
+    BytesSize,
+    OverheadBudget,
+    Size,
+    UniformBudget,
+    WeightBitsSize,
+)
 
 Generator = np.random.Generator
 Places = Int[np.ndarray, " layers"]
 """The place of each layer's number of groups among its choices."""
 HALVINGS = 50
 """Of the interval that holds the price of a BOP: it is then known to 15 digits."""
+COARSE_HALVINGS = 20
+"""Of the interval that holds the price of a byte: `keep` spends what is left over."""
+HIGHEST = 2.0**30
+"""No price above is tried."""
 GOLDEN = 0.6180339887498949
 """Multiples of it, their whole parts left out, fill an interval evenly however many there are."""
 
@@ -67,9 +81,31 @@ def resolve(
     return check_budget(bops, most)
 
 
+def resolve_size(size: Size | None, layers: tuple[Layer, ...], sizes: SizeTable) -> SizeTable:
+    """`sizes` with the most bytes that the model may take.
+
+    Raises:
+        InfeasibleBudgetError: even the smallest model is larger.
+    """
+    match size:
+        case BytesSize(bytes=most):
+            return check_size(replace(sizes, most=most))
+        case WeightBitsSize(weight_bits=bits):
+            codes = sum(weight_bytes(layer, bits) for layer in layers)
+            return check_size(replace(sizes, most=sizes.fixed + codes))
+        case None:
+            return sizes
+
+
 def largest_uniform(bops: BopsTable, budget: int) -> Allocation:
-    """The uniform allocation with the most groups that the budget allows."""
-    return [a for a in uniform_allocations(bops) if bops.of(a) <= check_budget(bops, budget)][-1]
+    """The dearest uniform allocation that the budget allows, in a space of groups that with most.
+
+    Where the size is limited, which only weights decide, activations may have other bits than they.
+    """
+    check_budget(bops, budget)
+    one_limit = len(bops.limits(budget)) == 1
+    known = uniform_allocations(bops) if one_limit else uniform_of_any_bits(bops)
+    return [allocation for allocation in known if bops.fits(allocation, budget)][-1]
 
 
 def random_allocation(bops: BopsTable, budget: int, generator: Generator) -> Allocation:
@@ -88,33 +124,44 @@ def keep(
 ) -> Allocation:
     """The allocation brought within the budget by small changes, and up to it where it can be.
 
-    While it costs too much, a layer drawn at random goes one choice down; then, layers in random
-    order go one choice up as long as the budget allows. Layers before the `first` stay as they
-    are, unless the budget cannot be kept without them.
+    While it takes too much, a layer drawn at random goes one choice down; then, layers in random
+    order go one choice up as long as that fits. With a limit of size besides, one down is the
+    nearest cheaper choice that is no larger, one up the nearest dearer one that keeps both.
+    Layers before the `first` stay as they are, unless nothing else brings it within.
 
     Raises:
-        InfeasibleBudgetError: even the cheapest allocation costs more.
+        InfeasibleBudgetError: even the cheapest allocation costs more, or is larger.
     """
     check_budget(bops, budget)
+    limits = bops.limits(budget)
     choices = {name: bops.choices(name) for name in bops.layers}
+    costs = {
+        name: np.array([[table.layers[name][choice] for table, _ in limits] for choice in known])
+        for name, known in choices.items()
+    }
+    place = {name: known.index(num_groups[name]) for name, known in choices.items()}
     free = list(choices)[first:]
-    place = {name: choices[name].index(num_groups[name]) for name in choices}
-
-    def cost(name: str, index: int) -> int:
-        return bops.layers[name][choices[name][index]]
-
-    total = bops.fixed + sum(cost(name, index) for name, index in place.items())
-    while total > budget:
-        lowered = [n for n in free if place[n] > 0] or [n for n in choices if place[n] > 0]
-        name = str(generator.choice(lowered))
-        total += cost(name, place[name] - 1) - cost(name, place[name])
-        place[name] -= 1
+    room = np.array([most - table.of(num_groups) for table, most in limits])
+    lower = cache(lambda name, index, limit: _lower(costs[name], index, limit))
+    while (room < 0).any():
+        limit = int((room < 0).argmax())
+        found = ((name, lower(name, index, limit)) for name, index in place.items())
+        below = {name: index for name, index in found if index is not None}
+        name = str(generator.choice([n for n in free if n in below] or list(below)))
+        room += costs[name][place[name]] - costs[name][below[name]]
+        place[name] = below[name]
     for name in generator.permutation(free):
-        if place[name] + 1 < len(choices[name]):
-            step = cost(name, place[name] + 1) - cost(name, place[name])
-            if total + step <= budget:
-                place[name], total = place[name] + 1, total + step
+        steps = costs[name][place[name] + 1 :] - costs[name][place[name]]
+        if (fits := (steps <= room).all(axis=1)).any():
+            room -= steps[fits.argmax()]
+            place[name] += 1 + int(fits.argmax())
     return Allocation.of({name: choices[name][index] for name, index in place.items()})
+
+
+def _lower(costs: Int[np.ndarray, "choices limits"], index: int, limit: int) -> int | None:
+    """The nearest place below that takes less of one limit, and no more of any."""
+    less = (costs[:index] <= costs[index]).all(axis=1) & (costs[:index] < costs[index])[:, limit]
+    return int(np.flatnonzero(less)[-1]) if less.any() else None
 
 
 def least_harm(
@@ -153,15 +200,7 @@ def least_harm(
         chosen: Places = (harm + price * costs).argmin(axis=1)
         return chosen
 
-    if cost(at(0.0)) <= room:
-        return at(0.0)
-    low, high = 0.0, 1.0
-    while cost(at(high)) > room:
-        low, high = high, 2 * high
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if cost(at(middle)) > room else (low, middle)
-    places = at(high)
+    places = at(_lowest_price(lambda price: cost(at(price)) <= room, HALVINGS))
     while True:
         gain = harm[layers, places][:, None] - harm
         extra = costs - costs[layers, places][:, None]
@@ -173,10 +212,46 @@ def least_harm(
         places[layer] = choice
 
 
+def least_harm_of_all(
+    harm: Float[np.ndarray, "layers choices"],
+    costs: Float[np.ndarray, "limits layers choices"],
+    rooms: Sequence[float | int],
+) -> Places:
+    """`least_harm` for several limits: all but the first have a price that is added to the harm.
+
+    Where no price brings the last limits about, the answer is over them, and `keep` mends it.
+    """
+    if len(rooms) == 1:
+        return least_harm(harm, costs[0], rooms[0])
+    last = np.where(np.isinf(costs[-1]), 0.0, costs[-1])
+    unit = last.max() or 1.0
+
+    def at(price: float) -> Places:
+        return least_harm_of_all(harm + price * last / unit, costs[:-1], rooms[:-1])
+
+    def fits(price: float) -> bool:
+        return float(last[np.arange(len(harm)), at(price)].sum()) <= rooms[-1]
+
+    return at(_lowest_price(fits, COARSE_HALVINGS))
+
+
+def _lowest_price(fits: Callable[[float], bool], halvings: int) -> float:
+    """The lowest price at which what is bought fits; the highest where it does at none."""
+    if fits(0.0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while high < HIGHEST and not fits(high):
+        low, high = high, 2 * high
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
 def swap(
     allocation: Mapping[str, Choice], bops: BopsTable, budget: int, generator: Generator
 ) -> Allocation:
-    """The allocation with one layer a choice up and another a choice down, within the budget.
+    """The allocation with one layer a choice up and another a choice down, within all limits.
 
     Drawn from all such pairs; where there is none, the allocation as it is.
     """
@@ -188,16 +263,19 @@ def swap(
             up[name] = choices[name][place + 1]
         if place > 0:
             down[name] = choices[name][place - 1]
+    limits = bops.limits(budget)
+    room = [most - table.of(allocation) for table, most in limits]
 
-    def step(name: str, choice: Choice) -> int:
-        return bops.layers[name][choice] - bops.layers[name][allocation[name]]
+    def steps(name: str, choice: Choice) -> list[int]:
+        costs = (table.layers[name] for table, _ in limits)
+        return [row[choice] - row[allocation[name]] for row in costs]
 
-    room = budget - bops.of(allocation)
+    givers = [(name, steps(name, choice)) for name, choice in down.items()]
     pairs = [
         (taker, giver)
-        for taker, more in up.items()
-        for giver, less in down.items()
-        if taker != giver and step(taker, more) + step(giver, less) <= room
+        for taker, more in ((name, steps(name, choice)) for name, choice in up.items())
+        for giver, less in givers
+        if taker != giver and all(m + n <= r for m, n, r in zip(more, less, room, strict=True))
     ]
     if not pairs:
         return Allocation.of(allocation)

@@ -200,7 +200,7 @@ def export(
     proposal, final_kl = exported.trial.proposal, exported.notes["final_kl"]
     won = "" if final_kl is None else f", {final_kl:.4f} in the final round"
     console.print(
-        f"Wrote trial {exported.trial.number} of {study} ({proposal.bops:.4g} BOPs, KL "
+        f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
         f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}."
     )
     console.print(f"Next: igq evaluate {exported.path} --images DIR")

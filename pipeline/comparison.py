@@ -54,6 +54,8 @@ class Measured:
     kls: tuple[float, ...]
     correct: tuple[bool, ...] | None
     """Whether the label is predicted; None without labels."""
+    size: int | None = None
+    """Bytes of the model, where bits of weights are searched."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Comparison:
     difference: Interval | None
     top1: Interval | None
     top1_difference: Interval | None
+    size: float | None = None
+    """Bytes of the model, where bits of weights are searched."""
 
     def json(self) -> dict[str, Any]:
         """The row as plain data: means by name, with their intervals beside them."""
@@ -143,6 +147,7 @@ def measure(
             fmean(contender.trial.kls),
             tuple(score.kls.tolist()),
             None if score.correct is None else tuple(score.correct.tolist()),
+            proposal.size,
         )
 
     top1 = None if images.labels is None else accuracy(reference, images.labels)
@@ -209,10 +214,12 @@ def _row(this: Measured, best: Measured) -> Comparison:
         difference=interval([b - t for b, t in pairs]) if apart else None,
         top1=top1,
         top1_difference=top1_difference if apart else None,
+        size=None if this.size is None else float(this.size),
     )
 
 
 def _mean_row(rows: Sequence[Comparison]) -> Comparison:
+    sizes = [row.size for row in rows if row.size is not None]
     return Comparison(
         rows[0].name,
         None,
@@ -224,6 +231,7 @@ def _mean_row(rows: Sequence[Comparison]) -> Comparison:
         difference=_over([row.difference for row in rows]),
         top1=_over([row.top1 for row in rows]),
         top1_difference=_over([row.top1_difference for row in rows]),
+        size=fmean(sizes) if len(sizes) == len(rows) else None,
     )
 
 

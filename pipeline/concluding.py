@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from rich.console import Console
 
@@ -131,6 +130,7 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
         "best": {
             "trial": result.best.number,
             "bops": result.best.proposal.bops,
+            "size": result.best.proposal.size,
             "search_kl": result.best.kl,
             "allocation": plain(allocation),
         },
@@ -157,9 +157,9 @@ def _report(result: Result, preparation: Preparation, images: Images, tracker: T
         result.best,
         result.comparisons,
     )
-    metrics = {"best_kl": result.best.kl or 0.0, "bops": float(result.best.proposal.bops)}
+    metrics = {"best_kl": result.best.kl or 0.0, **result.best.proposal.metrics}
     if result.final is not None:
-        metrics["final_kl"] = fmean(result.final.kls[result.best.number])
+        metrics["final_kl"] = result.final.kl(result.best.number)
     for row in result.comparisons:
         metrics[f"validation_kl_{row.name}"] = row.kl.mean
         metrics[f"forwards_{row.name}"] = float(row.forwards)

@@ -132,7 +132,7 @@ class Folder:
 
 _NOT_DECISIVE = {"weights", "images", "trials", "description"}
 """What of a space does not decide a study's numbers: hashes stand for weights and images."""
-_CAME_LATER = ("tied",)
+_CAME_LATER = ("tied", "max_size")
 """What older studies do not say of their space: left out where it says nothing."""
 _WHEREABOUTS = ("weights", "sources")
 

@@ -69,7 +69,7 @@ class Driver:
         """The next proposal within budget; over-budget ones end here, as pruned."""
         while self._wants_more():
             proposal = self._proposals.ask()
-            if proposal.bops <= self._budget:
+            if self._proposals.allows(proposal):
                 self._running[proposal.number] = _Running(proposal)
                 self._listen(self.snapshot)
                 return proposal

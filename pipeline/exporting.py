@@ -40,7 +40,7 @@ def export(
 ) -> Exported:
     """Write the best allocation of a study, within the budget `wanted`, as a quantized model.
 
-    Without `wanted` the budget is the space's, and the best is the winner of the final round.
+    Without `wanted` the budget is the space's; within that the winner of the final round is best.
     `weights` is for weights that were moved since; they must be the same ones.
 
     Raises:
@@ -53,11 +53,10 @@ def export(
     space = SearchSpace.model_validate(written["space"])
     model = load_model(space, weights or (Path(written["weights"]) if written["weights"] else None))
     _check_same(model, written["model"])
-    listed, table, budget = costs(space, model)
-    if wanted is not None:
-        budget = resolve(wanted, listed, table, space.base_bits[0], space.base_bits[1])
+    listed, table, own = costs(space, model)
+    budget = own if wanted is None else resolve(wanted, listed, table, *space.base_bits)
     trials = read_trials(folder.journal, space.name, table)
-    final = load_final(folder.final) if wanted is None else None
+    final = load_final(folder.final) if budget == own else None
     taken = chosen(trials, budget, final)
     if taken is None:
         known = "".join(f"; the cheapest has {t.proposal.bops:.4g}" for t in front(trials)[:1])
@@ -79,9 +78,10 @@ def export(
         "model": written["model"],
         "trial": taken.number,
         "bops": taken.proposal.bops,
+        "size": taken.proposal.size,
         "overhead": table.overhead(taken.proposal.bops),
         "search_kl": taken.kl,
-        "final_kl": None if final is None else final.kls[taken.number],
+        "final_kl": None if final is None else final.kl(taken.number),
         "result": read_json(folder.result) if folder.result.exists() else None,
     }
     return Exported(save(quantized, out, notes), taken, notes)

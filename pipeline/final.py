@@ -43,7 +43,11 @@ class Final:
     @property
     def winner(self) -> int:
         """Of the trials that saw most images the one with the least KL, of equals the earlier."""
-        return min(self.kls, key=lambda n: (-len(self.kls[n]), fmean(self.kls[n]), n))
+        return min(self.kls, key=lambda n: (-len(self.kls[n]), self.kl(n), n))
+
+    def kl(self, number: int) -> float:
+        """Mean KL of a trial over the final images that it saw."""
+        return fmean(self.kls[number])
 
     @property
     def forwards(self) -> int:
@@ -99,15 +103,15 @@ def final_line(trials: Iterable[Trial], final: Final) -> str:
     few = {trial.number: trial for trial in trials if trial.number in final.kls}
     taken = few[final.winner]
     line = (
-        f"The final round, on {final.images} images, took trial {taken.number} "
-        f"({taken.proposal.origin}): KL {final.kls[taken.number]:.4f} there"
+        f"The final round, on {len(final.kls[taken.number])} images, took trial {taken.number} "
+        f"({taken.proposal.origin}): KL {final.kl(taken.number):.4f} there"
     )
     least = best(few.values(), max(trial.proposal.bops for trial in few.values()))
     if least is None or least is taken:
         return f"{line}."
     return (
         f"{line}; trial {least.number}, the best on search images (KL {least.kl:.4f}), "
-        f"has {final.kls[least.number]:.4f}."
+        f"has {final.kl(least.number):.4f} on the first {len(final.kls[least.number])}."
     )
 
 

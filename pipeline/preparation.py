@@ -6,7 +6,7 @@ among that, so that another budget starts from the same table.
 """
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,18 @@ from igq.cost import tie
 from igq.evaluation import log_probabilities
 from igq.fisher import DRAWS, predicted_forwards
 from igq.layers import Tie, tied
-from igq.mixed import measure_parts, mixed_bops, mixed_harm, parts_forwards, uniform_allocations
+from igq.mixed import (
+    Options,
+    measure_parts,
+    mixed_bops,
+    mixed_harm,
+    mixed_sizes,
+    parts_forwards,
+    uniform_allocations,
+)
 from igq.sensitivity import sensitivity_forwards
 from igq.vit import EAGER, Execution
-from pipeline.budget import Budgets, largest_uniform, random_allocation, resolve
+from pipeline.budget import Budgets, largest_uniform, random_allocation, resolve, resolve_size
 from pipeline.cache import load_harm, save_harm
 from pipeline.calibrating import Calibration, Steps, listed_layers, options_of
 from pipeline.config import digest
@@ -69,15 +77,25 @@ class Preparation:
 def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], BopsTable, int]:
     """The layers of a model, what each number of groups costs, and the budget, in BOPs.
 
+    The table has the model's size where bits of weights are searched; elsewhere all allocations
+    are as large, and a limit to it is met by all of them or by none.
+
     Raises:
-        InfeasibleBudgetError: even the cheapest allocation costs more.
+        InfeasibleBudgetError: even the cheapest allocation costs more, or is larger.
         UnsupportedModelError: the model's layers cannot be listed.
     """
     listed, ties = listed_layers(model, space), Tie(space.tied) if space.tied else None
-    if (options := options_of(space)) is not None:
+    options = options_of(space)
+    if options is not None:
         table = mixed_bops(listed, options, space.base_bits, ties)
     else:
         table = bops_table(listed, space.num_groups, *space.base_bits).tied(tied(listed, ties))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    weights, activations = space.base_bits
+    options = options or Options((weights,), (activations,), space.num_groups)
+    sizes = resolve_size(space.max_size, listed, mixed_sizes(listed, options, parameters, ties))
+    if sizes.varies:
+        table = replace(table, sizes=sizes)
     return listed, table, resolve(space.budget, listed, table, *space.base_bits)
 
 
@@ -105,7 +123,7 @@ def prepare(
     """Compute, or read from the cache, what every trial shares; `images` are those to calibrate on.
 
     Raises:
-        InfeasibleBudgetError: even the cheapest allocation costs more than the budget.
+        InfeasibleBudgetError: even the cheapest allocation costs more, or is larger.
     """
     space = calibration.space
     listed, table, budget = costs(space, model)
@@ -171,7 +189,7 @@ def front_baselines(
 ) -> list[tuple[Origin, Allocation]]:
     """Where a front starts from: every uniform allocation in the range, and the ILP at its cost."""
     table = preparation.bops
-    within = [a for a in uniform_allocations(table) if table.of(a) <= budgets.high][
+    within = [a for a in uniform_allocations(table) if table.fits(a, budgets.high)][
         -max(1, trials // 4) :
     ]
     solved = [allocate(preparation.harm, table, table.of(allocation)) for allocation in within]

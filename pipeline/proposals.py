@@ -20,7 +20,8 @@ from igq import Allocation, BopsTable
 from pipeline.budget import Budgets
 from pipeline.config import Sampler
 from pipeline.errors import StudyError
-from pipeline.samplers import Space, make_sampler
+from pipeline.memory import Space
+from pipeline.samplers import make_sampler
 from pipeline.study import Origin, Proposal, State, Trial
 
 P_THRESHOLD = 0.1
@@ -43,7 +44,7 @@ class Proposals:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         budgets = Budgets(budget, budget) if isinstance(budget, int) else budget
-        self._bops, self._budget, self._space = bops, budgets.high, Space(bops)
+        self._budget, self._space = budgets.high, Space(bops)
         # Only one driver has the study open: a lock that is still there is a dead one's.
         Path(f"{journal}.lock").unlink(missing_ok=True)
         _drop_torn_line(journal)
@@ -62,15 +63,21 @@ class Proposals:
         self._recover()
 
     def ask(self) -> Proposal:
-        """The next allocation to try; it may cost more than the budget allows."""
+        """The next allocation to try; it may cost more than is allowed."""
         trial = self._study.ask(dict(self._space.distributions))
         origin = Origin(trial.user_attrs.get("origin", Origin.SAMPLER))
         trial.set_user_attr("origin", origin.value)
         allocation = self._space.decode(trial.params)
-        cost = self._bops.of(allocation)
-        trial.set_constraint("bops", float(cost - self._budget))
+        limits = zip(("bops", "size"), self._space.bops.limits(self._budget), strict=False)
+        for name, (table, most) in limits:
+            trial.set_constraint(name, float(table.of(allocation) - most))
         self._running[trial.number] = trial
-        return Proposal(trial.number, origin, self._space.of_layers(allocation), cost)
+        return _proposal(trial.number, origin, allocation, self._space)
+
+    def allows(self, proposal: Proposal) -> bool:
+        """Whether what was asked for keeps the budget, and the size where that is limited."""
+        allocation = self._space.decode(self._running[proposal.number].params)
+        return self._space.bops.fits(allocation, self._budget)
 
     def should_stop(self, number: int, chunk: int, kl: float) -> bool:
         """Take the mean KL of a chunk of images; whether Optuna's pruner would go no further."""
@@ -149,14 +156,8 @@ def _ended(study: optuna.Study, space: Space) -> tuple[Trial, ...]:
 
 def _trial(trial: FrozenTrial, space: Space) -> Trial:
     noted = trial.user_attrs
-    allocation = space.decode(trial.params)
     return Trial(
-        Proposal(
-            trial.number,
-            Origin(noted["origin"]),
-            space.of_layers(allocation),
-            space.bops.of(allocation),
-        ),
+        _proposal(trial.number, Origin(noted["origin"]), space.decode(trial.params), space),
         State(noted["state"]),
         tuple(noted["kls"]),
         noted["seconds"],
@@ -164,6 +165,13 @@ def _trial(trial: FrozenTrial, space: Space) -> Trial:
         tuple(noted["chunks"]),
         tuple(noted.get("shifts", ())),
     )
+
+
+def _proposal(number: int, origin: Origin, allocation: Allocation, space: Space) -> Proposal:
+    """What the table's entries get, as what the model's layers get."""
+    bops = space.bops
+    cost, size = bops.of(allocation), bops.size_of(allocation)
+    return Proposal(number, origin, space.of_layers(allocation), cost, size)
 
 
 _TOLD = {

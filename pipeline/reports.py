@@ -11,6 +11,7 @@ from rich.text import Text
 from igq import Layer, Score
 from igq.layers import block_and_place
 from igq.settings import Choice, Setting
+from igq.size import megabytes
 from pipeline.comparison import Comparison
 from pipeline.intervals import Interval
 from pipeline.study import Trial, knee
@@ -29,7 +30,7 @@ def spaces_table(spaces: Sequence[SearchSpace]) -> Table:
             _numbers(space.weight_bits),
             _numbers(space.activation_bits),
             _numbers(space.num_groups),
-            str(space.budget),
+            f"{space.budget}, {space.max_size}" if space.max_size else str(space.budget),
             str(space.trials),
         )
     return table
@@ -45,14 +46,15 @@ def comparison_table(
     """Best beside its rivals; intervals are over what `over` names, images or seeds."""
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("allocation", no_wrap=True)
-    headings = ("BOPs", "passes", "search KL", "KL", "best less this", "the best is")
+    price = "BOPs" if all(row.size is None for row in rows) else "BOPs, size"
+    headings = (price, "passes", "search KL", "KL", "best less this", "the best is")
     for heading in (*headings, "top-1", "kept", "points more"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         kept = row.top1 is not None and reference_top1
         table.add_row(
             row.name,
-            f"{row.bops:.3e} (+{row.overhead:.1%})",
+            f"{row.bops:.3e}{_size_or_overhead(row)}",
             f"{row.forwards:,.0f}",
             f"{row.search_kl:.4f}",
             _with_reach(row.kl),
@@ -70,6 +72,11 @@ def comparison_table(
         caption += f"; full precision: top-1 {reference_top1:.2%}"
     table.caption = caption
     return table
+
+
+def _size_or_overhead(row: Comparison) -> str:
+    """The size where it is known: there bits are searched, and BOPs are more than overhead."""
+    return f" (+{row.overhead:.1%})" if row.size is None else f", {megabytes(row.size)}"
 
 
 def verdict(row: Comparison) -> str:
@@ -97,8 +104,9 @@ def front_lines(points: Sequence[Trial]) -> list[str]:
     lines = ["KL on search images for BOPs:"]
     for trial in points:
         mark = "  <- knee: more BOPs buy less from here on" if trial is bend else ""
+        size = "" if trial.proposal.size is None else f"{megabytes(trial.proposal.size)}, "
         lines.append(
-            f"  {trial.proposal.bops:.4e}  {trial.kl:.4f}  trial {trial.number}, "
+            f"  {trial.proposal.bops:.4e}  {trial.kl:.4f}  {size}trial {trial.number}, "
             f"{trial.proposal.origin.value}{mark}"
         )
     if bend is not None:

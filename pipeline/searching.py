@@ -203,6 +203,7 @@ def _study_run(definition: Definition, budget: int, folder: Folder) -> StudyRun:
             "activation_bits": str(space.activation_bits),
             "num_groups": str(list(space.num_groups)),
             "budget": str(space.budget),
+            **({"max_size": str(space.max_size)} if space.max_size else {}),
             "seed": definition.seed,
             "sampler": definition.sampler.value,
             "compiled": definition.execution.compiled,

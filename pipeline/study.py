@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Protocol, runtime_checkable
 
 from igq import Allocation
+from igq.size import MEGABYTE, megabytes
 
 
 class Origin(StrEnum):
@@ -35,19 +36,36 @@ class State(StrEnum):
     PRUNED = "pruned"
     """It was stopped early, because it was clearly no better than the best."""
     OVER_BUDGET = "over_budget"
-    """It costs more than the budget allows and was never sent to a worker."""
+    """It costs more than the budget allows, or is too large, and was never sent to a worker."""
     FAILED = "failed"
     """It raised an error, or the study was interrupted while it ran."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """An allocation to try, and its BOPs for one image."""
+    """An allocation to try, its BOPs for one image, and bytes of the model where it decides them.
+
+    >>> Proposal(0, Origin.UNIFORM, Allocation.of({"fc": 2}), 21_000, 3_200_000).price
+    '2.1e+04 BOPs, 3.2 MB'
+    """
 
     number: int
     origin: Origin
     allocation: Allocation
     bops: int
+    size: int | None = None
+
+    @property
+    def price(self) -> str:
+        """What it takes, in words."""
+        size = "" if self.size is None else f", {megabytes(self.size)}"
+        return f"{self.bops:.4g} BOPs{size}"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What it takes, as numbers by name."""
+        size = {} if self.size is None else {"size_mb": self.size / MEGABYTE}
+        return {"bops": float(self.bops), **size}
 
 
 @dataclass(frozen=True)

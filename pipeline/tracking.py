@@ -287,7 +287,7 @@ def _experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path | 
 
 
 def _metrics(trial: Trial, at: int) -> list[Metric]:
-    values = {"bops": float(trial.proposal.bops)}
+    values = trial.proposal.metrics
     if trial.state is not State.OVER_BUDGET:
         values |= {"images": float(len(trial.kls)), "seconds": trial.seconds}
     if trial.state is State.COMPLETE and trial.kl is not None:

@@ -15,16 +15,20 @@ from search_spaces.budgets import (
 )
 from search_spaces.messages import SearchSpaceError
 from search_spaces.schema import ModelSpec, SearchSpace, SoftmaxMethod, WeightMethod, read
+from search_spaces.sizes import BytesSize, Size, WeightBitsSize
 
 __all__ = [
     "BopsBudget",
     "Budget",
+    "BytesSize",
     "ModelSpec",
     "OverheadBudget",
     "SearchSpace",
     "SearchSpaceError",
+    "Size",
     "SoftmaxMethod",
     "UniformBudget",
+    "WeightBitsSize",
     "WeightMethod",
     "load",
     "names",

@@ -26,7 +26,9 @@ SETTING = re.compile(r"w([2-8])a([2-8])g([1-9]\d*)")
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
-def _between(low: int, high: int) -> Callable[[int], int]:
+def between(low: int, high: int) -> Callable[[int], int]:
+    """A check that a number lies between two others, or is one of them."""
+
     def check(value: int) -> int:
         if not low <= value <= high:
             raise ValueError(f"must be between {low} and {high}")
@@ -67,10 +69,10 @@ def _uniform(value: object) -> int | str:
         raise ValueError("must be a valid integer, or written like w4a4g8")
     if type(value) is not int:
         raise ValueError("must be a valid integer")
-    return _between(1, MOST_GROUPS)(value)
+    return between(1, MOST_GROUPS)(value)
 
 
-Groups = Annotated[StrictInt, AfterValidator(_between(1, MOST_GROUPS))]
+Groups = Annotated[StrictInt, AfterValidator(between(1, MOST_GROUPS))]
 Count = Annotated[StrictInt, AfterValidator(_at_least_one)]
 CountOrNone = Annotated[StrictInt, AfterValidator(_at_least_zero)]
 Number = Annotated[float, BeforeValidator(_number)]

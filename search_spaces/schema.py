@@ -32,6 +32,7 @@ from search_spaces.budgets import (
     UniformBudget,
 )
 from search_spaces.messages import SearchSpaceError, complaint, problems
+from search_spaces.sizes import Size, WeightBitsSize
 
 _WEIGHTS_ARGUMENTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
 
@@ -129,6 +130,8 @@ class SearchSpace(Frozen):
     tied: Literal["block", "kind"] | None = None
     """Layers that share their number of groups: those of a block, or of a kind (fc1, softmax)."""
     budget: Budget
+    max_size: Size | None = None
+    """The most that the model may take, its weights packed: 3.2 MB, or {weight_bits: 4}."""
     calibration_images: Count = 32
     search_images: Count = 64
     final_images: CountOrNone = 768
@@ -159,6 +162,16 @@ class SearchSpace(Frozen):
         if uniform < fewest:
             rule = f"`budget.uniform` must be at least the smallest of `num_groups`, {fewest}"
             raise ValueError(f"{rule}, but got budget.uniform={uniform}.")
+        return self
+
+    @model_validator(mode="after")
+    def _size_can_be_met(self) -> Self:
+        fewest = min(_listed(self.weight_bits))
+        if isinstance(self.max_size, WeightBitsSize) and self.max_size.weight_bits < fewest:
+            raise ValueError(
+                f"`max_size.weight_bits` must be at least the smallest of `weight_bits`, {fewest}, "
+                f"but got max_size.weight_bits={self.max_size.weight_bits}."
+            )
         return self
 
     def _budget_names_bits(self) -> None:

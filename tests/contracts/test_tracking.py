@@ -278,6 +278,12 @@ def test_a_complete_trial_can_be_compared(store: Path) -> None:
     assert run.data.metrics == expected
 
 
+def test_a_trial_says_how_large_its_model_is_where_that_is_searched(store: Path) -> None:
+    sized = replace(proposal(0), size=2_900_000)
+    [run] = record(store, Trial(sized, State.OVER_BUDGET))
+    assert run.data.metrics == {"bops": 800.0, "size_mb": 2.9}
+
+
 def test_only_a_trial_that_saw_every_image_has_a_kl(store: Path) -> None:
     stopped, costly, broken = record(store, pruned(0), over_budget(1), failed(2))
     assert [r.info.status for r in (stopped, costly, broken)] == ["KILLED", "KILLED", "FAILED"]

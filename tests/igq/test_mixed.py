@@ -14,6 +14,7 @@ from igq.mixed import (
     parts_forwards,
     shared,
     uniform_allocations,
+    uniform_of_any_bits,
 )
 from igq.settings import Setting
 from igq.vit import quantize_weights
@@ -49,6 +50,15 @@ def test_uniform_allocations_begin_with_the_cheapest(vit: nn.Module) -> None:
     found = uniform_allocations(table)
     assert table.of(found[0]) == table.minimum
     assert sorted(map(table.of, found)) == list(map(table.of, found))
+
+
+def test_uniform_allocations_of_any_bits_are_those_of_equal_ones_and_more(vit: nn.Module) -> None:
+    table = mixed_bops(igq.layers(vit), OPTIONS, (4, 4))
+    equal, others = uniform_allocations(table), uniform_of_any_bits(table)
+    written = {str(allocation["blocks.0.attn.qkv"]) for allocation in others}
+    assert written == {f"w{w}a{a}g{g}" for w in (3, 4, 6) for a in (4, 6) for g in (2, 4)}
+    assert set(equal) < set(others)
+    assert sorted(map(table.of, others)) == list(map(table.of, others))
 
 
 class TestHarm:

@@ -1,24 +1,37 @@
 """Budgets as people write them, and allocations that keep them."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igq import BopsTable, InfeasibleBudgetError, Layer, allocate, bops, uniform
+from igq import BopsTable, InfeasibleBudgetError, Layer, Slices, allocate, bops, uniform
+from igq.mixed import Options, mixed_bops, mixed_sizes
+from igq.settings import Setting
+from igq.size import SizeTable
 from pipeline.budget import (
     Budgets,
     around,
     keep,
     largest_uniform,
     least_harm,
+    least_harm_of_all,
     random_allocation,
     resolve,
+    resolve_size,
     swap,
 )
-from search_spaces import BopsBudget, Budget, OverheadBudget, UniformBudget
+from search_spaces import (
+    BopsBudget,
+    Budget,
+    BytesSize,
+    OverheadBudget,
+    UniformBudget,
+    WeightBitsSize,
+)
 
 BITS = 4, 4
 CHOICES = (1, 2, 4, 8)
@@ -247,6 +260,130 @@ class TestSwap:
         table = BopsTable({"a": {1: 0, 2: 9}, "b": {1: 0, 2: 1}}, fixed=0, base={})
         cheap = {"a": 1, "b": 2}
         assert dict(swap(cheap, table, 1, np.random.default_rng(0))) == cheap
+
+
+def sizes_of(table: BopsTable) -> SizeTable:
+    assert table.sizes is not None
+    return table.sizes
+
+
+@st.composite
+def sized_problems(draw: st.DrawFn) -> tuple[dict[str, int], BopsTable, int, int]:
+    """As `problems`, of choices that are bits of a weight times something, with a size to keep."""
+    costs, sizes, many = {}, {}, draw(st.integers(1, 4))
+    values = st.sets(st.integers(1, 9), min_size=many, max_size=many)
+    for i in range(draw(st.integers(1, 5))):
+        weights, others = sorted(draw(values)), sorted(draw(values))
+        pairs = list(enumerate((w, o) for w in weights for o in others))
+        costs[f"l{i}"] = {choice: w * o for choice, (w, o) in pairs}
+        sizes[f"l{i}"] = {choice: w for choice, (w, _) in pairs}
+    of_some = [{n: draw(st.sampled_from(list(row))) for n, row in costs.items()} for _ in range(3)]
+    most = SizeTable(sizes, 7).of(of_some[0])
+    table = BopsTable(costs, 3, base={}, sizes=SizeTable(sizes, 7, most))
+    return of_some[1], table, table.of(of_some[2]), draw(st.integers(0, 2**32))
+
+
+class TestSizes:
+    """Whatever keeps the budget keeps the size."""
+
+    @given(sized_problems())
+    @FEW
+    def test_whoever_makes_an_allocation_keeps_both_limits(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, budget, seed = problem
+        generator = np.random.default_rng(seed)
+        kept = keep(start, table, budget, generator)
+        made = [
+            kept,
+            random_allocation(table, budget, generator),
+            swap(kept, table, budget, generator),
+            largest_uniform(table, budget),
+        ]
+        for allocation in made:
+            assert table.of(allocation) <= budget
+            assert sizes_of(table).of(allocation) <= (sizes_of(table).most or 0)
+
+    def test_a_size_may_leave_a_uniform_allocation_more_bits_for_activations(self) -> None:
+        layer = Layer("fc", Slices.CHANNELS, tokens=4, channels=8, outputs=8, weighted=True)
+        options = Options((3, 4), (3, 4, 5), (2, 4))
+        table, sizes = mixed_bops([layer], options, (4, 4)), mixed_sizes([layer], options, 64)
+        budget = table.of({"fc": Setting(4, 4, 2)})
+        assert dict(largest_uniform(table, budget)) == {"fc": Setting(4, 4, 2)}
+        tight = replace(table, sizes=replace(sizes, most=sizes.minimum))
+        assert dict(largest_uniform(tight, budget)) == {"fc": Setting(3, 5, 2)}
+
+    @given(sized_problems())
+    @FEW
+    def test_what_fits_is_never_made_cheaper(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, budget, seed = problem
+        before = keep(start, table, budget, np.random.default_rng(seed))
+        after = keep(before, table, budget, np.random.default_rng(seed))
+        assert all(table.cost(n, after[n]) >= table.cost(n, before[n]) for n in before)
+
+    @given(sized_problems())
+    @FEW
+    def test_a_limit_that_all_keep_changes_nothing(
+        self, problem: tuple[dict[str, int], BopsTable, int, int]
+    ) -> None:
+        start, table, budget, seed = problem
+        most = 7 + sum(max(row.values()) for row in sizes_of(table).layers.values())
+        loose = replace(table, sizes=replace(sizes_of(table), most=most))
+        free = replace(table, sizes=None)
+        allocations = (
+            dict(swap(start, t, budget, np.random.default_rng(seed))) for t in (loose, free)
+        )
+        assert next(allocations) == next(allocations)
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_the_relaxation_keeps_both_and_is_near_the_integer_program(self, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        bits, others = np.meshgrid(np.arange(2, 9), np.arange(2, 9), indexing="ij")
+        elements = generator.integers(50, 100, size=(20, 1))
+        sizes, costs = elements * bits.ravel(), elements * (bits * others).ravel()
+        worths = generator.exponential(size=(20, 2, 1))
+        harm = worths[:, 0] / 2.0 ** bits.ravel() + worths[:, 1] / 2.0 ** others.ravel()
+        rows = [
+            {f"l{i}": dict(enumerate(row)) for i, row in enumerate(numbers.tolist())}
+            for numbers in (harm, costs, sizes)
+        ]
+        most, budget = int(4.5 * elements.sum()), int(20 * elements.sum())
+        table = BopsTable(rows[1], 0, base={}, sizes=SizeTable(rows[2], 0, most))
+        both = np.stack([costs, sizes]).astype(float)
+        chosen = least_harm_of_all(harm, both, [budget, most])
+        assert all(
+            numbers[np.arange(20), chosen].sum() <= limit
+            for numbers, limit in ((costs, budget), (sizes, most))
+        )
+        best = [int(str(choice)) for choice in allocate(rows[0], table, budget).values()]
+        least, found = (harm[np.arange(20), places].sum() for places in (best, chosen))
+        assert least - 1e-6 <= found <= 1.05 * least
+
+    def test_a_size_that_no_price_brings_about_is_left_for_keep_to_mend(self) -> None:
+        costs = np.array([[[0.0, 1.0]], [[5.0, 3.0]]])
+        assert least_harm_of_all(np.array([[0.0, 0.0]]), costs, [0.0, 4.0]).tolist() == [0]
+
+
+class TestResolveSize:
+    SIZES = SizeTable({"fc1": {1: 100, 2: 200}}, fixed=50)
+
+    def test_bytes_are_taken_as_they_are(self, layers: tuple[Layer, ...]) -> None:
+        assert resolve_size(BytesSize(bytes=170), layers, self.SIZES).most == 170
+
+    def test_bits_are_those_of_every_weight(self, layers: tuple[Layer, ...]) -> None:
+        weighted = [layer for layer in layers if layer.weighted]
+        elements = sum(layer.channels * layer.outputs for layer in weighted)
+        found = resolve_size(WeightBitsSize(weight_bits=4), layers, self.SIZES)
+        assert found.most == 50 + elements // 2
+
+    def test_nothing_written_is_no_limit(self, layers: tuple[Layer, ...]) -> None:
+        assert resolve_size(None, layers, self.SIZES) == self.SIZES
+
+    def test_less_than_the_smallest_is_refused(self, layers: tuple[Layer, ...]) -> None:
+        with pytest.raises(InfeasibleBudgetError, match="smallest possible model's 150 bytes"):
+            resolve_size(BytesSize(bytes=149), layers, self.SIZES)
 
 
 class TestBudgets:

@@ -180,7 +180,7 @@ class TestFinalRound:
     def study(self, searched: Searched, ranked: list[Trial], tmp_path: Path) -> Path:
         """The finished study, whose final round the worst of them has won."""
         copy = shutil.copytree(searched.folder, tmp_path / "study")
-        save_final(Folder(copy).final, Final(4, {ranked[0].number: 0.5, ranked[-1].number: 0.4}))
+        save_final(Folder(copy).final, Final({ranked[0].number: (0.5,), ranked[-1].number: (0.4,)}))
         return copy
 
     def test_its_winner_is_exported(self, study: Path, ranked: list[Trial], tmp_path: Path) -> None:
@@ -190,11 +190,16 @@ class TestFinalRound:
         assert exported.notes["final_kl"] == 0.4
         assert igq.load(exported.path).allocation == ranked[-1].proposal.allocation
 
-    def test_a_budget_that_is_asked_for_has_had_none(
+    def test_it_counts_for_the_space_s_own_budget_however_that_is_asked_for(
         self, study: Path, ranked: list[Trial], tmp_path: Path
     ) -> None:
-        """Not even the space's own."""
         exported = export(study, tmp_path / "artifact", wanted=parse_budget("uniform:2"))
+        assert exported.trial == ranked[-1]
+
+    def test_another_budget_has_had_none(
+        self, study: Path, ranked: list[Trial], tmp_path: Path
+    ) -> None:
+        exported = export(study, tmp_path / "artifact", wanted=parse_budget("uniform:4"))
         assert exported.trial == ranked[0]
         assert exported.notes["final_kl"] is None
 
@@ -205,7 +210,7 @@ class TestFinalRound:
         with pytest.raises(StudyError, match="must hold a study's final round"):
             export(study, tmp_path / "artifact")
         assert not (tmp_path / "artifact").exists()
-        budget = parse_budget("uniform:2")
+        budget = parse_budget("uniform:4")
         assert export(study, tmp_path / "artifact", wanted=budget).trial == ranked[0]
 
 

@@ -50,12 +50,12 @@ def test_the_winner_is_chosen_though_another_was_better_in_the_search(trials: li
 
 
 def test_it_says_what_it_took_and_how_the_best_of_the_search_did(trials: list[Trial]) -> None:
-    assert final_line(trials, Final(10, {0: 0.9, 19: 0.5})) == (
-        "The final round, on 10 images, took trial 19 (ilp): KL 0.5000 there; "
-        "trial 0, the best on search images (KL 1.0000), has 0.9000."
+    assert final_line(trials, Final({0: (0.9,), 18: (0.4, 0.6)})) == (
+        "The final round, on 2 images, took trial 18 (ilp): KL 0.5000 there; "
+        "trial 0, the best on search images (KL 1.0000), has 0.9000 on the first 1."
     )
-    assert final_line(trials, Final(10, {0: 0.4, 19: 0.5})) == (
-        "The final round, on 10 images, took trial 0 (sampler): KL 0.4000 there."
+    assert final_line(trials, Final({0: (0.4,), 18: (0.5,)})) == (
+        "The final round, on 1 images, took trial 0 (sampler): KL 0.4000 there."
     )
 
 

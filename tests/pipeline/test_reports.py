@@ -10,15 +10,19 @@ import pytest
 import torch
 from rich.console import Console, RenderableType
 
-from igq import Layer, Score, Slices
+from igq import Allocation, Layer, Score, Slices
 from pipeline.comparison import Comparison
 from pipeline.intervals import Interval
 from pipeline.reports import (
     allocation_picture,
     comparison_table,
     evaluation_lines,
+    front_lines,
+    spaces_table,
     verdict,
 )
+from pipeline.study import Origin, Proposal, State, Trial
+from search_spaces import load
 
 
 def text(renderable: RenderableType) -> str:
@@ -96,8 +100,32 @@ class TestComparisonTable:
 
     def test_does_without_labels(self) -> None:
         shown = text(comparison_table([row("best", top1=None)], "On 500 images", "images"))
+        assert "size" not in shown
         assert "full precision" not in shown
         assert "0.2500" in shown
+
+
+class TestSize:
+    """Shown where it is known: where bits of weights are searched."""
+
+    def test_the_comparison_has_it_beside_bops(self) -> None:
+        shown = text(comparison_table([row("best", size=2_893_456.0)], "On 500 images", "images"))
+        assert "BOPs, size" in shown
+        assert "1.234e+05, 2.89 MB" in shown
+
+    def test_the_front_tells_it(self) -> None:
+        def trial(size: int | None) -> Trial:
+            proposal = Proposal(3, Origin.SAMPLER, Allocation.of({"fc": 2}), 21_000, size)
+            return Trial(proposal, State.COMPLETE, (0.5,))
+
+        (_, with_size), (_, without) = (front_lines([trial(s)]) for s in (3_200_000, None))
+        assert with_size == "  2.1000e+04  0.5000  3.2 MB, trial 3, sampler"
+        assert without == "  2.1000e+04  0.5000  trial 3, sampler"
+
+    def test_a_space_that_limits_it_says_so_beside_its_budget(self) -> None:
+        shown = text(spaces_table([load(f"deit_tiny_{name}") for name in ("mixed_small", "w4a4")]))
+        assert "uniform w4a4g8, 2.9 MB" in shown
+        assert "uniform 8 " in shown
 
 
 def test_the_picture_has_a_row_for_each_block_and_a_bar_for_each_layer(

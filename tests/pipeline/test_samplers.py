@@ -1,6 +1,7 @@
 """Samplers on a synthetic study whose best allocation is known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -10,9 +11,13 @@ import pytest
 from igq import Allocation, BopsTable, allocate
 from igq import bops as bops_table
 from igq.layers import Layer, Slices
+from igq.mixed import Options, mixed_bops, mixed_sizes
+from igq.settings import Setting
 from pipeline.config import Sampler
+from pipeline.driver import Driver
 from pipeline.proposals import Proposals
 from pipeline.study import Origin, State, Trial
+from pipeline.tracking import InMemoryTracker, StudyRun
 
 LAYERS = tuple(
     Layer(f"fc{i}", Slices.CHANNELS, tokens=4, channels=8, outputs=6, weighted=True)
@@ -99,6 +104,41 @@ def test_every_proposal_keeps_the_budget_and_is_new(
     asked = play(study(sampler), 40)
     assert all(BOPS.of(allocation) <= BUDGET for allocation in asked)
     assert len(set(asked)) == 40
+
+
+OPTIONS = Options((3, 4, 8), (3, 4, 8), (2, 4))
+
+
+@pytest.fixture
+def sized() -> tuple[BopsTable, int]:
+    """Bits and groups to choose, with the BOPs and nine tenths of the size of 4 bits everywhere."""
+    table = mixed_bops(LAYERS, OPTIONS, (4, 4))
+    sizes = mixed_sizes(LAYERS, OPTIONS, parameters=16 * 8 * 6)
+    at_4 = dict.fromkeys(table.layers, Setting(4, 4, 4))
+    codes = sizes.of(at_4) - sizes.fixed
+    return replace(table, sizes=replace(sizes, most=sizes.fixed + codes * 9 // 10)), table.of(at_4)
+
+
+@pytest.mark.parametrize("sampler", Sampler)
+def test_every_trial_keeps_the_size_too(
+    tmp_path: Path, sized: tuple[BopsTable, int], sampler: Sampler
+) -> None:
+    table, budget = sized
+    assert table.sizes is not None
+    assert table.sizes.most is not None
+    proposals = Proposals(tmp_path / "journal.log", "study", table, budget, [], sampler)
+    tracker = InMemoryTracker()
+    tracker.start(StudyRun("study", "key", {}, budget))
+    driver = Driver(proposals, tracker, trials=30, images=2, budget=budget)
+    while (proposal := driver.next()) is not None:
+        assert proposal.size == table.sizes.of(proposal.allocation) <= table.sizes.most
+        assert proposal.bops <= budget
+        kls = [4.0 ** -float(str(c)[1]) for c in proposal.allocation.values()]
+        driver.report(proposal.number, 0, [sum(kls), sum(kls) + 1])
+        driver.finish(proposal.number, 1.0)
+    never_sent = driver.snapshot.count(State.OVER_BUDGET)
+    assert (never_sent > 0) == (sampler is Sampler.PLAIN)
+    assert proposals.ended() == driver.snapshot.ended
 
 
 def test_where_every_allocation_was_tried_it_still_answers(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 import igq
 import search_spaces
-from igq import IgqError
+from igq import IgqError, InfeasibleBudgetError
 from igq.vit import quantized_weights
 from pipeline.cluster import InProcess
 from pipeline.config import Folder, Request, Sampler
@@ -30,6 +30,7 @@ from pipeline.screen import Screen
 from pipeline.searching import Result, search
 from pipeline.study import Origin, Proposal, Source, State, Trial, best
 from pipeline.tracking import InMemoryTracker, StudyRun
+from search_spaces import BopsBudget
 
 Make = Callable[..., Request]
 Run = Callable[..., Result]
@@ -311,6 +312,77 @@ class TestMixed:
     def test_settings_are_tied_too(self, make_request: Make, run: Run, tied: str) -> None:
         result = run(make_request(space=self.SPACE | {"tied": tied}, trials=6, rivals=False))
         assert len(result.trials) == 6
+
+
+class TestSize:
+    """Bits of weights are searched, and the model may take no more than with 4-bit ones."""
+
+    SPACE: ClassVar = TestMixed.SPACE | {"max_size": {"weight_bits": 4}}
+
+    @pytest.fixture
+    def result(self, make_request: Make, run: Run) -> Result:
+        return run(make_request(space=self.SPACE, trials=16))
+
+    def test_it_matters_and_every_trial_keeps_it_rivals_too(
+        self, make_request: Make, run: Run, result: Result, tmp_path: Path
+    ) -> None:
+        sizes = {t.proposal.origin: t.proposal.size or 0 for t in reversed(result.trials)}
+        most = sizes[Origin.UNIFORM]  # 4 bits everywhere
+        assert all(0 < (t.proposal.size or 0) <= most for t in result.trials)
+        assert all(t.proposal.bops <= result.trials[0].proposal.bops for t in result.trials)
+        assert {"random", "repaired"} <= {row.name for row in result.comparisons}
+        assert all(0 < (row.size or 0) <= most for row in result.comparisons)
+        space = {**self.SPACE, "max_size": None}
+        free = run(make_request(tmp_path / "free", space=space, trials=16, rivals=False))
+        assert max(t.proposal.size or 0 for t in free.trials) > most
+
+    def test_what_is_written_says_it(self, result: Result) -> None:
+        content = json.loads(result.folder.result.read_text())
+        assert content["best"]["size"] == result.best.proposal.size
+        assert json.loads(result.folder.study.read_text())["space"]["max_size"] == {
+            "weight_bits": 4
+        }
+
+    def test_the_export_keeps_it_whatever_the_budget(
+        self, make_request: Make, run: Run, tmp_path: Path
+    ) -> None:
+        front = run(make_request(space=self.SPACE, trials=16, front=True))
+        budgets = {"low": None, "high": BopsBudget(bops=1e12)}
+        space = make_request(space=self.SPACE).space
+        _, table, _ = costs(space, load_model(space))
+        assert table.sizes is not None
+        for name, budget in budgets.items():
+            exported = export(front.folder.path, tmp_path / name, wanted=budget)
+            weights = quantized_weights(igq.load(exported.path).model)
+            codes = sum(-(-w.codes.numel() * w.bits // 8) for w in weights.values())
+            assert table.sizes.fixed + codes == exported.trial.proposal.size
+            assert table.sizes.fixed + codes <= (table.sizes.most or 0)
+
+    @pytest.mark.parametrize("bits", [4, [3, 4]])
+    def test_a_size_that_nothing_has_is_refused_before_anything_is_written(
+        self, make_request: Make, run: Run, tmp_path: Path, bits: Any
+    ) -> None:
+        budget = {"uniform": 2} if bits == 4 else {"uniform": "w4a4g2"}
+        space = {"weight_bits": bits, "budget": budget, "max_size": "1 kB"}
+        rule = r"^`max_size` must be at least .* [\d,]+ bytes, but got max_size=1,000 bytes\.$"
+        with pytest.raises(InfeasibleBudgetError, match=rule):
+            run(make_request(space=space))
+        assert not (tmp_path / "study").exists()
+
+    def test_where_weights_have_their_bits_it_is_kept_by_all_and_not_shown(
+        self, make_request: Make, run: Run
+    ) -> None:
+        result = run(make_request(space={"max_size": {"weight_bits": 4}}, trials=4, rivals=False))
+        assert {trial.proposal.size for trial in result.trials} == {None}
+        assert {row.size for row in result.comparisons} == {None}
+
+    def test_a_resumed_study_has_the_size_that_it_began_with(
+        self, make_request: Make, run: Run, result: Result
+    ) -> None:
+        again = run(make_request(space=self.SPACE, trials=16, resume=True))
+        assert again.trials == result.trials
+        with pytest.raises(StudyError, match=r"its space\.max_size.* differs"):
+            run(make_request(space=TestMixed.SPACE, trials=16, resume=True))
 
 
 class TestWithoutRivals:

@@ -13,7 +13,7 @@ IMAGENET = [
     for size in ("tiny", "small", "base")
     for bits in (4, 6)
 ]
-WIDER = ("vit_tiny_w4a4_tied", "vit_tiny_mixed", "deit_tiny_mixed")
+WIDER = ("vit_tiny_w4a4_tied", "vit_tiny_mixed", "deit_tiny_mixed", "deit_tiny_mixed_small")
 
 
 def test_bundled_spaces_are_the_demo_wider_ones_and_the_models_of_the_paper() -> None:

@@ -14,10 +14,12 @@ import search_spaces
 from search_spaces import (
     BopsBudget,
     Budget,
+    BytesSize,
     OverheadBudget,
     SearchSpace,
     SearchSpaceError,
     UniformBudget,
+    WeightBitsSize,
 )
 from search_spaces.budgets import parse_budget
 from search_spaces.messages import problems
@@ -94,7 +96,29 @@ def test_a_budget_is_written_in_one_of_three_ways(
     assert search_spaces.load(write(tmp_path, budget=yaml.safe_load(written))).budget == budget
 
 
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("3.2 MB", BytesSize(bytes=3_200_000)),
+        ("3MB", BytesSize(bytes=3_000_000)),
+        ("900 kB", BytesSize(bytes=900_000)),
+        ("1 GB", BytesSize(bytes=10**9)),
+        ("{bytes: 3200000}", BytesSize(bytes=3_200_000)),
+        ("{weight_bits: 4}", WeightBitsSize(weight_bits=4)),
+    ],
+)
+def test_a_size_is_bytes_with_a_unit_or_bits_of_all_weights(
+    tmp_path: Path, written: str, size: search_spaces.Size
+) -> None:
+    space = search_spaces.load(write(tmp_path, max_size=yaml.safe_load(written)))
+    assert space.max_size == size
+    dumped = yaml.safe_load(yaml.safe_dump(space.model_dump(mode="json")))
+    assert SearchSpace.model_validate(dumped) == space
+
+
 BUDGET_KEYS = "`budget` must have exactly one of the keys uniform, bops, overhead"
+SIZE = "`max_size` must be a size such as 3.2 MB, or {weight_bits: 4}"
+UNITS = "`max_size` must be a size in B, kB, MB or GB, such as 3.2 MB"
 SHARE = "`budget.overhead` must be a share, more than 0 and at most 1, such as 3 % or 0.03"
 CHOICE = "`num_groups` must be at least two numbers, strictly increasing"
 
@@ -168,6 +192,24 @@ CHOICE = "`num_groups` must be at least two numbers, strictly increasing"
         (
             {"budget": {"overhead": "-3 %"}},
             "`budget.overhead` must be a number, but got budget.overhead='-3 %'.",
+        ),
+        ({"max_size": 3}, f"{SIZE}, but got max_size=3."),
+        ({"max_size": {"groups": 3}}, f"{SIZE}, but got max_size={{'groups': 3}}."),
+        ({"max_size": "3"}, f"{UNITS}, but got max_size='3'."),
+        ({"max_size": "3 MiB"}, f"{UNITS}, but got max_size='3 MiB'."),
+        ({"max_size": "0 MB"}, f"{UNITS}, but got max_size='0 MB'."),
+        (
+            {"max_size": {"bytes": 0}},
+            "`max_size.bytes` must be at least 1, but got max_size.bytes=0.",
+        ),
+        (
+            {"max_size": {"weight_bits": 9}},
+            "`max_size.weight_bits` must be between 2 and 8, but got max_size.weight_bits=9.",
+        ),
+        (
+            {"max_size": {"weight_bits": 3}},
+            "`max_size.weight_bits` must be at least the smallest of `weight_bits`, 4, "
+            "but got max_size.weight_bits=3.",
         ),
         (
             {"model": 3},

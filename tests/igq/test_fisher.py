@@ -81,3 +81,13 @@ def test_what_cannot_be_predicted_is_refused(
     candidates = igq.fit(igq.observe(vit, images), (2,), bits=4)
     with pytest.raises(igq.InvalidArgumentError, match=message):
         igq.predicted_sensitivity(vit, candidates, images[:kept], draws=draws)
+
+
+def test_each_device_predicts_the_same(
+    vit: nn.Module, images: Tensor, device: torch.device
+) -> None:
+    candidates = igq.fit(igq.observe(vit, images), (2, 4), bits=8)
+    here = igq.predicted_sensitivity(vit, candidates, images, draws=4)
+    there = igq.predicted_sensitivity(vit.to(device), candidates, images, draws=4)
+    for layer, harms in here.items():
+        assert there[layer] == pytest.approx(harms, rel=0.05)

@@ -38,7 +38,7 @@ class Final:
 
     def json(self) -> dict[str, Any]:
         """As plain data."""
-        return {"kls": {str(number): kls for number, kls in self.kls.items()}}
+        return {"kls": {str(number): list(kls) for number, kls in self.kls.items()}}
 
     @property
     def winner(self) -> int:

@@ -133,8 +133,12 @@ class LocalSampler(WithinBudget):
         if best is None:
             return self.space.decode(self.space.random(generator))
         layers = int(generator.integers(1, MOST_CHANGES + 1))
-        first = int(generator.integers(len(best)))
+        first = self.from_layer(len(best), generator)
         return self.changed(self.space.allocation(best), layers, generator, first)
+
+    def from_layer(self, layers: int, generator: Generator) -> int:
+        """Where a proposal begins to differ: the later of two draws, for late ones cost less."""
+        return int(generator.integers(layers, size=2).max())
 
     def first(self, allocation: Allocation, budget: int) -> int:
         """The first in which it differs from the best so far; 0 if it is the best."""
@@ -173,7 +177,7 @@ class SurrogateSampler(LocalSampler):
     """Takes what would be best near the best so far, for worths as they may be (Thompson).
 
     Near: that the worths add up is measured for steps of `REACH` places; farther away it fails.
-    From a layer on, drawn evenly.
+    Only from some layer on.
     """
 
     def __init__(self, space: Space, budgets: Budgets, seed: int) -> None:
@@ -190,9 +194,10 @@ class SurrogateSampler(LocalSampler):
         evidence = self.memory.evidence
         features = self._features[np.arange(len(best)), evidence.places]
         worths = learn(features, *evidence.effects).draw(generator)
-        reach = np.where(np.arange(len(best)) < generator.integers(len(best)), 0, REACH)
+        same = np.arange(len(best)) < self.from_layer(len(best), generator)
         steps = np.arange(self._costs.shape[2]) - np.array(best)[:, None]
-        costs = np.where(np.abs(steps) <= reach[:, None], self._costs, np.inf)
+        near = np.abs(steps) <= np.where(same, 0, REACH)[:, None]
+        costs = np.where(near, self._costs, np.inf)
         rooms = [most - table.fixed for table, most in self.space.bops.limits(budget)]
         return self.space.allocation(
             least_harm_of_all(worths[:, None] * self._features, costs, rooms).tolist()

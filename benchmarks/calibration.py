@@ -3,7 +3,7 @@
     python -m benchmarks.calibration --model vit_tiny_patch16_224
 
 The plain one runs over all ranges, with distances as a tensor of points x groups x 2 and starting
-bounds drawn at random. Quality is the summed squared distance of ranges to their group's bounds
+bounds drawn at random. Growth is ours with fewer and more images. Quality is the summed squared distance of ranges to their group's bounds
 (Eq. 4), ours over plain's, averaged over layers.
 """
 
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 import igq
-from benchmarks.real import arguments, bench, machine
+from benchmarks.real import CALIBRATION_IMAGES, arguments, bench, machine
 from igq.grouping import MAX_STEPS
 
 NUM_GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
+GROWTH = (8, 16, 32, 64)
+"""Numbers of images; of the more than calibration has, the first of those to evaluate on."""
 
 
 def plain_kmeans(points: Tensor, groups: int) -> Tensor:
@@ -45,7 +47,7 @@ def objective(points: Tensor, bounds: Tensor) -> float:
 
 def main() -> None:
     """Print seconds of both, their ratio, the quality and the ranges' memory."""
-    options = arguments(__doc__ or "", images=1)
+    options = arguments(__doc__ or "", images=max(GROWTH) - CALIBRATION_IMAGES)
     given = bench(options)
     start = time.perf_counter()
     ranges = igq.observe(given.model, given.calibration)
@@ -70,6 +72,14 @@ def main() -> None:
     print(f"ranges of {len(given.calibration)} images: {mebibytes:.1f} MiB, {observed:.1f} s")
     print(f"fitting: {ours:.1f} s, plain k-means {plain:.1f} s, ratio {plain / ours:.1f}")
     print(f"objective, ours over plain's: mean {statistics.fmean(quality):.3f}")
+    images = torch.cat((given.calibration, given.images))
+    for count in GROWTH:
+        ranges = igq.observe(given.model, images[:count])
+        slices = sum(ranges[layer.name].shape[1] for layer in igq.grouped(ranges.layers))
+        start = time.perf_counter()
+        igq.fit(ranges, NUM_GROUPS, options.bits)
+        seconds = time.perf_counter() - start
+        print(f"{count} images, {count * slices} slices: {seconds:.1f} s")
 
 
 if __name__ == "__main__":

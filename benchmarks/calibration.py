@@ -3,8 +3,8 @@
     python -m benchmarks.calibration --model vit_tiny_patch16_224
 
 The plain one runs over all ranges, with distances as a tensor of points x groups x 2 and starting
-bounds drawn at random. Growth is ours with fewer and more images. Quality is the summed squared distance of ranges to their group's bounds
-(Eq. 4), ours over plain's, averaged over layers.
+bounds drawn at random. Quality is the summed squared distance of ranges to their group's bounds
+(Eq. 4), ours over plain's, averaged over layers. Growth is ours with fewer and more images.
 """
 
 import statistics

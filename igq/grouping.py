@@ -204,9 +204,8 @@ def _alternate(
     weighted = torch.cat((points * weights, weights), dim=-1)
     previous: Tensor | None = None
     for _ in range(MAX_STEPS):
-        # |p - b|^2 without |p|^2, which no assignment depends on
-        distance = bounds.square().sum(-1, keepdim=True) - 2 * bounds @ points.T
-        members = distance.argmin(0)
+        # |p - b|^2 without |p|^2, which no assignment depends on; the least of a row is found fast
+        members = torch.addmm(bounds.square().sum(-1), points, bounds.T, alpha=-2).argmin(-1)
         if previous is not None and torch.equal(members, previous):
             break
         sums = bounds.new_zeros(len(bounds), 3).index_add_(0, members, weighted)

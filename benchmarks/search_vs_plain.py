@@ -4,9 +4,9 @@
 
 Plain: Ray Tune with OptunaSearch, MLflow's callback and this package's quantizer, a function as
 trainable; over the budget it reports by how much, without evaluating. Both search the same space
-with the same images, budget and quantizers. Preparation counts for neither's seconds, nor does the
-search's harm table, which counts for its image-forwards, at a half for shared prefixes. Held-out
-KL of the best so far is computed afterwards, on the validation images, and costs neither anything.
+with the same images, budget and quantizers. What the search takes before its first trial, both harm
+tables and compiling, counts for its seconds; harms count for its image-forwards. Held-out KL of the
+best so far is computed afterwards, on the validation images, and costs neither anything.
 """
 
 import argparse
@@ -27,6 +27,8 @@ import igq
 import search_spaces
 from benchmarks.real import machine
 from igq.evaluation import log_probabilities
+from igq.fisher import predicted_forwards
+from igq.sensitivity import sensitivity_forwards
 from pipeline.cluster import RayCluster
 from pipeline.config import Request
 from pipeline.data import Images, Preprocessing, draw, open_source
@@ -45,7 +47,7 @@ class Step:
     """A trial of either search that was better than all before it."""
 
     seconds: float
-    """Since the first trial began."""
+    """Since the search began; of plain, since its first trial."""
     forwards: float
     """Images that passed the quantized model so far."""
     allocation: igq.Allocation
@@ -125,19 +127,16 @@ class Timed(MlflowTracker):
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri)
-        self.started = 0.0
+        self.started = time.perf_counter()
         self.ended: list[tuple[float, Trial]] = []
 
     def record(self, trial: Trial) -> None:
         super().record(trial)
-        now = time.perf_counter()
-        if not self.ended:
-            self.started = now - trial.seconds
-        self.ended.append((now, trial))
+        self.ended.append((time.perf_counter(), trial))
 
 
 def ours(request: Request, options: argparse.Namespace, forwards: float, budget: int) -> list[Step]:
-    """This package's search, after its harm table took `forwards`; its improvements."""
+    """This package's search, whose harms took `forwards`; its improvements."""
     tracker = Timed(f"sqlite:///{request.out}.db")
     with Screen(Console(file=io.StringIO())) as screen:
         result = search(request, RayCluster(workers=options.workers), tracker, screen)
@@ -161,6 +160,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--plain-trials", type=int, default=400)
     parser.add_argument("--plain-seconds", type=float, default=300)
+    parser.add_argument("--validation-images", type=int)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -172,12 +172,13 @@ def main() -> None:
     counts = {
         "calibration": (space.calibration_images, space.calibration_images),
         "search": (space.search_images, space.search_images),
-        "validation": (2, max(2, space.validation_images)),
+        "validation": (2, max(2, options.validation_images or space.validation_images)),
     }
     images = draw({use: (source, *count) for use, count in counts.items()}, options.seed)
     ranges = igq.observe(model, images["calibration"].values)
     candidates = igq.fit(ranges, space.num_groups, space.base_bits[1])
-    harm = 0.5 * sum(map(len, candidates.quantizers.values())) * space.sensitivity_images
+    harm = sensitivity_forwards(model, candidates, space.sensitivity_images)
+    harm += predicted_forwards(space.search_images)
 
     with tempfile.TemporaryDirectory() as folder:
         request = Request(
@@ -187,6 +188,7 @@ def main() -> None:
             images=name,
             trials=options.trials,
             seed=options.seed,
+            rivals=False,
         )
         found = ours(request, options, harm, costs(space, model)[2])
     ray.shutdown()

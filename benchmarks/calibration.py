@@ -73,7 +73,7 @@ def main() -> None:
     print(f"fitting: {ours:.1f} s, plain k-means {plain:.1f} s, ratio {plain / ours:.1f}")
     print(f"objective, ours over plain's: mean {statistics.fmean(quality):.3f}")
     images = torch.cat((given.calibration, given.images))
-    for count in GROWTH:
+    for count in (count for count in GROWTH if count <= len(images)):
         ranges = igq.observe(given.model, images[:count])
         slices = sum(ranges[layer.name].shape[1] for layer in igq.grouped(ranges.layers))
         start = time.perf_counter()

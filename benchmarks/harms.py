@@ -67,8 +67,7 @@ def main() -> None:
         agree = np.corrcoef(logs(measured), logs(predicted))[0, 1]
         print(
             f"| predicted, {draws} draws | {seconds / forward / len(images):.0f} | "
-            f"{predicted_forwards(len(images), draws) / len(images):.0f} | {agree:.2f} | "
-            f"{same:.0%} |"
+            f"{predicted_forwards(1, len(NUM_GROUPS), draws)} | {agree:.2f} | {same:.0%} |"
         )
 
 

@@ -178,7 +178,7 @@ def main() -> None:
     ranges = igq.observe(model, images["calibration"].values)
     candidates = igq.fit(ranges, space.num_groups, space.base_bits[1])
     harm = sensitivity_forwards(model, candidates, space.sensitivity_images)
-    harm += predicted_forwards(space.search_images)
+    harm += predicted_forwards(space.search_images, len(space.num_groups))
 
     with tempfile.TemporaryDirectory() as folder:
         request = Request(

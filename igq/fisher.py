@@ -8,7 +8,7 @@ and every number of groups at once, where measuring takes a pass for each.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -23,10 +23,11 @@ from igq.vit import with_slots
 
 DRAWS = 8
 """Vectors u for each image (our choice)."""
-FORWARDS, FORWARDS_A_DRAW = 5.0, 2.5
-"""Forward passes that take as long as an image's errors, and as a draw (docs/performance.md)."""
-BATCH_SIZE = 4
-"""Images at a time: the errors of every layer and number of groups are held together."""
+FORWARDS_A_CHOICE, FORWARDS_A_DRAW = 0.5, 2.5
+"""Forward passes that take as long as an image's errors with one number of groups, and as a draw
+(`python -m benchmarks.harms`)."""
+MEMORY = 2**30
+"""Bytes of errors that are held at a time: of every layer, for some images and choices."""
 
 
 def predicted_sensitivity(
@@ -39,8 +40,9 @@ def predicted_sensitivity(
 ) -> dict[str, dict[Choice, float]]:
     """What `sensitivity` measures, predicted from gradients: KL in nats, to second order.
 
-    An image takes a forward and `draws` backward passes, and each candidate's error once. The
-    same arguments give the same answer on the same machine.
+    An image takes a forward and `draws` backward passes, and each candidate's error once; errors
+    of large models are taken for some numbers of groups at a time, within `MEMORY`. The same
+    arguments give the same answer on the same machine.
 
     Raises:
         InvalidArgumentError: there are no images, or fewer than 1 draw.
@@ -60,40 +62,57 @@ def predicted_sensitivity(
         raise InvalidArgumentError("sensitivity needs at least 1 image, but got 0.")
     if draws < 1:
         raise InvalidArgumentError(f"`draws` must be at least 1, but got {draws}.")
-    device = next(model.parameters()).device
-    slots = {
-        layer.name: _Errors(list(candidates.quantizers[layer.name].values())).to(device)
-        for layer in candidates.layers
-        if layer.grouped
-    }
+    grouped = [layer for layer in candidates.layers if layer.grouped]
+    choices = list(candidates.num_groups)
+    bytes_of_one = 4 * sum(layer.tokens * layer.channels for layer in grouped)
+    at_once = min(len(choices), max(1, MEMORY // bytes_of_one))
+    size = max(1, MEMORY // (bytes_of_one * at_once))
     full = copy.deepcopy(model).float().eval().requires_grad_(False)
-    made = with_slots(full, lambda layer: slots.get(layer.name, nn.Identity()))
+    table: dict[str, dict[Choice, float]] = {layer.name: {} for layer in grouped}
+    for start in range(0, len(choices), at_once):
+        some = choices[start : start + at_once]
+        slots = {
+            layer.name: _Errors([candidates.quantizers[layer.name][g] for g in some])
+            for layer in grouped
+        }
+
+        def share(seen: int, start: int = start, some: int = len(some)) -> None:
+            progress((start + some * seen / len(images)) / len(choices))
+
+        _add_up(full, slots, images.split(size), draws, seed, share)
+        for name, slot in slots.items():
+            harms = (slot.harms / (len(images) * draws)).tolist()
+            table[name] |= dict(zip(some, harms, strict=True))
+    return table
+
+
+def _add_up(
+    model: nn.Module,
+    slots: Mapping[str, "_Errors"],
+    batches: Iterable[Float[Tensor, "images channels height width"]],
+    draws: int,
+    seed: int,
+    progress: Callable[[int], None],
+) -> None:
+    """Let every draw of every image pass backward through the slots."""
+    device = next(model.parameters()).device
+    made = with_slots(model, lambda layer: slots.get(layer.name, nn.Identity())).to(device)
     generator = torch.Generator().manual_seed(seed)
     seen = 0
-    for batch in images.split(BATCH_SIZE):
+    for batch in batches:
         with torch.enable_grad():
             logits = made(batch.to(device, torch.float32).requires_grad_())
             for draw in range(draws):
                 direction = fisher_draw(logits.detach(), generator)
                 (direction * logits).sum().backward(retain_graph=draw + 1 < draws)
+        del logits  # and the errors that its graph holds, before the next batch has its own
         seen += len(batch)
-        progress(seen / len(images))
-    samples = len(images) * draws
-    return {
-        name: dict(
-            zip(
-                candidates.quantizers[name],
-                (slot.harms / samples).tolist(),
-                strict=True,
-            )
-        )
-        for name, slot in slots.items()
-    }
+        progress(seen)
 
 
-def predicted_forwards(images: int, draws: int = DRAWS) -> int:
-    """Image-forward-passes that take as long as `predicted_sensitivity` does."""
-    return round(images * (FORWARDS + FORWARDS_A_DRAW * draws))
+def predicted_forwards(images: int, choices: int, draws: int = DRAWS) -> int:
+    """Image-forward-passes that take as long as `predicted_sensitivity` with so many choices."""
+    return round(images * (1 + FORWARDS_A_CHOICE * choices + FORWARDS_A_DRAW * draws))
 
 
 def fisher_draw(

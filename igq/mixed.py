@@ -133,10 +133,12 @@ def uniform_of_any_bits(table: BopsTable) -> list[Allocation]:
 
 def _given_to_all(table: BopsTable, choices: Iterable[Choice]) -> list[Allocation]:
     """Allocations of one choice to all layers; the cheapest allocation of all besides."""
-    found = {Allocation.of({name: table.choices(name)[0] for name in table.layers})}
-    for choice in choices:
-        found.add(Allocation.of({n: _like(costs, choice) for n, costs in table.layers.items()}))
-    return sorted(found, key=table.of)
+    cheapest = Allocation.of({name: table.choices(name)[0] for name in table.layers})
+    alike = (
+        Allocation.of({n: _like(costs, choice) for n, costs in table.layers.items()})
+        for choice in choices
+    )
+    return sorted(dict.fromkeys((cheapest, *alike)), key=table.of)
 
 
 def _everywhere(table: BopsTable) -> list[Choice]:

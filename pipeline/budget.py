@@ -201,6 +201,7 @@ def least_harm(
         return chosen
 
     places = at(_lowest_price(lambda price: cost(at(price)) <= room, HALVINGS))
+    assert cost(places) <= room  # the cheapest choices fit
     while True:
         gain = harm[layers, places][:, None] - harm
         extra = costs - costs[layers, places][:, None]

@@ -1,13 +1,14 @@
 """The final round: the best few of a search, on images that no proposal was made from.
 
 The least of many means over few images is least by luck as well, and the more so the longer a
-search is. So the best few, and the starts that every search has, are measured once more, by
+search is. So the best few, and the baselines that every search has, are measured once more, by
 successive halving: all of them on some images, the better half on twice as many, and so on until
 those that are left have seen every image. What is best then is what the search found.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,7 +23,9 @@ from pipeline.study import Origin, Trial, best, completed
 FINALISTS = 12
 """Trials with the least KL on the search images; uniform and the integer programs' come besides."""
 ROUNDS = 3
-"""The last one sees every final image, each before it half as many (our choice)."""
+"""At most; the last one is on every final image, each before it on half as many (our choice)."""
+FEWEST = 64
+"""Images of the first of several rounds: fewer images make one round (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,34 @@ def play(
 ) -> Final | None:
     """Measure the finalists on the final images; None where there is nothing to choose from."""
     few = finalists(trials, preparation.budget)
-    if len(images) < 2 ** (ROUNDS - 1) or len(few) < 2:
+    if len(images) == 0 or len(few) < 2:
         return None
     model, task, bops = preparation.model, preparation.task, preparation.bops
     kls: dict[int, tuple[float, ...]] = {trial.number: () for trial in few}
-    seen = 0
-    for played in range(ROUNDS):
-        until = len(images) >> (ROUNDS - 1 - played)
-        more = replace(images, values=images.values[seen:until], labels=None)
+    ends = ends_of_rounds(len(images))
+    for played, (start, end) in enumerate(pairwise((0, *ends))):
+        if played:
+            ranked = sorted(few, key=lambda trial: fmean(kls[trial.number]))
+            few = ranked[: max(2, -(-len(few) // 2))]
+
+        def share(share: float, played: int = played) -> None:
+            progress((played + share) / len(ends))
+
+        part = replace(images, values=images.values[start:end], labels=None)
         contenders = [Contender(str(trial.number), trial, 0) for trial in few]
-
-        def part(share: float, played: int = played) -> None:
-            progress((played + share) / ROUNDS)
-
-        for m in measure(model, task, bops, contenders, more, part).measured:
-            kls[m.number] += m.kls
-        seen = until
-        few = sorted(few, key=lambda trial: fmean(kls[trial.number]))[: -(-len(few) // 2)]
+        for measured in measure(model, task, bops, contenders, part, share).measured:
+            kls[measured.number] += measured.kls
     return Final(kls)
+
+
+def ends_of_rounds(images: int) -> list[int]:
+    """How many of the images have been seen when each round ends.
+
+    >>> ends_of_rounds(768), ends_of_rounds(137), ends_of_rounds(5)
+    ([192, 384, 768], [68, 137], [5])
+    """
+    rounds = min(ROUNDS, max(1, (images // FEWEST).bit_length()))
+    return [images >> after for after in reversed(range(rounds))]
 
 
 def chosen(trials: Iterable[Trial], budget: int, final: Final | None) -> Trial | None:
@@ -132,7 +145,12 @@ def load_final(path: Path) -> Final | None:
     if not path.exists():
         return None
     try:
-        content = read_json(path)
-        return Final({int(n): tuple(map(float, kls)) for n, kls in content["kls"].items()})
+        read = {int(n): tuple(map(float, kls)) for n, kls in read_json(path)["kls"].items()}
+        if not read or not all(read.values()):
+            raise ValueError("a trial has no KL")
+        return Final(read)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StudyError(f"{path} must hold a study's final round, but: {error!r}") from error
+        raise StudyError(
+            f"{path} must hold a study's final round, but: {error!r}. Resume the study to play it "
+            "again."
+        ) from error

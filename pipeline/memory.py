@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from igq import Allocation, BopsTable
+from igq.layers import block_and_place
 from igq.settings import Choice
 from pipeline.budget import Generator
 from pipeline.surrogate import SMALLEST, Evidence, Numbers
@@ -27,6 +28,12 @@ class Space:
         self.distributions: Mapping[str, BaseDistribution] = {
             name: IntDistribution(0, len(choices) - 1) for name, choices in self.choices.items()
         }
+
+    @property
+    def in_order(self) -> bool:
+        """Whether entries stand in the order of the forward pass: no tie spans several blocks."""
+        blocks = ({block_and_place(m)[0] for m in tied} for tied in self.bops.members.values())
+        return all(len(spanned) == 1 for spanned in blocks)
 
     def encode(self, allocation: Mapping[str, Choice]) -> dict[str, int]:
         """Parameters of an allocation."""

@@ -71,7 +71,7 @@ class Preparation:
     predicted: Harm | None = None
     """The harm table as gradients predict it on all search images; None where bits are searched."""
     predicted_forwards: int = 0
-    """As many as take its time."""
+    """Image-forward-passes that take as long."""
 
 
 def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], BopsTable, int]:
@@ -151,32 +151,18 @@ def prepare(
     harm_from = [*search_from, space.sensitivity_images, asdict(execution)]
     path = calibration.folder.cache / f"harm_{digest(harm_from)}.json"
     harm, forwards = _harm(space, model, task, table, path, steps)
-    predicted, as_many = None, 0
-    if not space.mixed:
-        path = calibration.folder.cache / f"predicted_{digest([*search_from, DRAWS])}.json"
-        if not path.exists():
-            progress = steps("predicting from gradients how much each layer matters")
-            found = predicted_sensitivity(model, candidates, task.images, progress=progress)
-            save_harm(path, found)
-        predicted, as_many = tie(load_harm(path), table.members), predicted_forwards(len(search))
-    return Preparation(model, task, listed, table, budget, harm, forwards, predicted, as_many)
+    path = calibration.folder.cache / f"predicted_{digest([*search_from, DRAWS])}.json"
+    predicted, as_long = (None, 0) if space.mixed else _predicted(model, task, table, path, steps)
+    return Preparation(model, task, listed, table, budget, harm, forwards, predicted, as_long)
 
 
 def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Origin, Allocation]]:
-    """What every search starts from and is measured against, within the budget.
-
-    Uniform, the paper's ILP, the same with predicted harms, random.
-    """
+    """What every search is measured against: uniform, the ILP twice, random within budget."""
     table, budget = preparation.bops, preparation.budget
     generator = np.random.default_rng([seed, len(preparation.layers)])
     return [
         (Origin.UNIFORM, largest_uniform(table, budget)),
-        (Origin.ILP, allocate(preparation.harm, table, budget)),
-        *(
-            (Origin.FISHER, allocate(harm, table, budget))
-            for harm in (preparation.predicted,)
-            if harm is not None
-        ),
+        *_programs(preparation, budget),
         *(
             (Origin.RANDOM, random_allocation(table, budget, generator))
             for _ in range(min(RANDOM_TRIALS, trials // 4))
@@ -187,14 +173,42 @@ def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Or
 def front_baselines(
     preparation: Preparation, budgets: Budgets, trials: int
 ) -> list[tuple[Origin, Allocation]]:
-    """Where a front starts from: every uniform allocation in the range, and the ILP at its cost."""
+    """Where a front starts from: the uniform allocations in the range, and the ILPs' at its cost.
+
+    The dearest uniform ones, so that at most half of the trials are baselines.
+    """
     table = preparation.bops
-    within = [a for a in uniform_allocations(table) if table.fits(a, budgets.high)][
-        -max(1, trials // 4) :
+    within = [a for a in uniform_allocations(table) if table.fits(a, budgets.high)]
+    return [
+        first
+        for allocation in within[-max(1, trials // 6) :]
+        for first in (
+            (Origin.UNIFORM, allocation),
+            *_programs(preparation, table.of(allocation)),
+        )
     ]
-    solved = [allocate(preparation.harm, table, table.of(allocation)) for allocation in within]
-    pairs = zip(within, solved, strict=True)
-    return [first for a, b in pairs for first in ((Origin.UNIFORM, a), (Origin.ILP, b))]
+
+
+def _programs(preparation: Preparation, budget: int) -> list[tuple[Origin, Allocation]]:
+    """What the integer program answers: with the measured harms, and with the predicted ones."""
+    found = [(Origin.ILP, allocate(preparation.harm, preparation.bops, budget))]
+    if preparation.predicted is not None:
+        predicted = allocate(preparation.predicted, preparation.bops, budget)
+        found.append((Origin.FISHER, predicted))
+    return found
+
+
+def _predicted(
+    model: nn.Module, task: Task, table: BopsTable, path: Path, steps: Steps
+) -> tuple[Harm, int]:
+    """The harms that gradients predict, and the image-forward-passes that take as long."""
+    if not path.exists():
+        progress = steps("predicting from gradients how much each layer matters")
+        save_harm(
+            path, predicted_sensitivity(model, task.candidates, task.images, progress=progress)
+        )
+    as_long = predicted_forwards(len(task.images), len(task.candidates.num_groups))
+    return tie(load_harm(path), table.members), as_long
 
 
 def _harm(

@@ -5,8 +5,8 @@ sees an order. Every sampler but `plain` proposes within the budget and nothing 
 from (seed, trial number, trials so far): a resumed study goes on as the uninterrupted one would.
 What a sampler keeps between two proposals only saves it from reading trials again.
 
-Layers stand in the order of the forward pass. A proposal near the best so far changes it from some
-layer on: what comes before, a worker need not compute again.
+Layers stand in the order of the forward pass, unless ties span blocks. A proposal near the best so
+far changes it from some layer on: what comes before, a worker need not compute again.
 """
 
 from abc import ABC, abstractmethod
@@ -138,7 +138,7 @@ class LocalSampler(WithinBudget):
 
     def from_layer(self, layers: int, generator: Generator) -> int:
         """Where a proposal begins to differ: the later of two draws, for late ones cost less."""
-        return int(generator.integers(layers, size=2).max())
+        return int(generator.integers(layers, size=2).max()) if self.space.in_order else 0
 
     def first(self, allocation: Allocation, budget: int) -> int:
         """The first in which it differs from the best so far; 0 if it is the best."""

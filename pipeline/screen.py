@@ -11,6 +11,8 @@ from rich.text import Text
 
 from pipeline.study import Origin, State, Trial, best, best_of
 
+BASELINES = (Origin.UNIFORM, Origin.ILP, Origin.FISHER, Origin.RANDOM)
+"""What the best is shown beside."""
 QUIET_SECONDS = 10.0
 """Where nobody watches a terminal, progress is a line at most this often."""
 
@@ -109,6 +111,6 @@ def progress_line(snapshot: Snapshot) -> str:
     found = best(snapshot.ended, snapshot.budget)
     if found is None:
         return line
-    known = ((o, best_of(snapshot.ended, o, snapshot.budget)) for o in list(Origin)[:3])
+    known = ((o, best_of(snapshot.ended, o, snapshot.budget)) for o in BASELINES)
     beside = ", ".join(f"{origin} {trial.kl:.4f}" for origin, trial in known if trial is not None)
     return f"{line} | KL: best {found.kl:.4f}" + (f" ({beside})" if beside else "")

@@ -160,7 +160,7 @@ def _sources(request: Request, model: nn.Module) -> dict[str, tuple[Source, int,
         CALIBRATION: (space.calibration_images, space.calibration_images),
         SEARCH: (space.search_images, space.search_images),
         VALIDATION: (2, max(2, space.validation_images)),  # a standard error needs two
-        FINAL: (0, space.final_images),
+        FINAL: (0, 0 if request.front else space.final_images),
     }
     return {purpose: (opened[names[purpose]], *counts[purpose]) for purpose in names}
 

@@ -21,7 +21,7 @@ class Origin(StrEnum):
     ILP = "ilp"
     """A baseline: the paper's integer linear program over the harm table (Sec. 3.3)."""
     FISHER = "fisher"
-    """A start: the same program over harms that gradients predict, to second order."""
+    """A baseline: the same program over harms that gradients predict, to second order."""
     RANDOM = "random"
     """A baseline: drawn at random within the budget."""
     SAMPLER = "sampler"

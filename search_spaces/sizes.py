@@ -32,7 +32,7 @@ class BytesSize(Frozen):
         return {"bytes": size}
 
     def __str__(self) -> str:
-        return f"{self.bytes / 1e6:g} MB"
+        return f"{self.bytes / _UNITS['MB']:g} MB"
 
 
 class WeightBitsSize(Frozen):

@@ -65,10 +65,25 @@ def test_drawn_vectors_have_the_fisher_information_as_their_covariance() -> None
     assert torch.allclose(drawn.T @ drawn / len(drawn), expected, atol=3e-3)
 
 
-def test_more_images_and_draws_count_for_more() -> None:
-    assert predicted_forwards(0) == 0
-    assert predicted_forwards(4, draws=2) == 2 * predicted_forwards(2, draws=2)
-    assert predicted_forwards(4, draws=3) > predicted_forwards(4, draws=2)
+def test_more_images_choices_and_draws_count_for_more() -> None:
+    assert predicted_forwards(0, 2) == 0
+    assert predicted_forwards(4, 2, draws=2) == 2 * predicted_forwards(2, 2, draws=2)
+    assert predicted_forwards(4, 2, draws=3) > predicted_forwards(4, 2, draws=2)
+    assert predicted_forwards(4, 8, draws=2) > predicted_forwards(4, 2, draws=2)
+
+
+def test_little_memory_changes_nothing_but_the_order_of_the_work(
+    vit: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = igq.fit(igq.observe(vit, images), (2, 3, 4), bits=4)
+    heard: list[float] = []
+    whole = igq.predicted_sensitivity(vit, candidates, images[:1], draws=2)
+    monkeypatch.setattr("igq.fisher.MEMORY", 1)
+    parts = igq.predicted_sensitivity(vit, candidates, images[:1], 2, progress=heard.append)
+    assert heard == pytest.approx([1 / 3, 2 / 3, 1])
+    assert list(parts) == list(whole)
+    for layer, harms in whole.items():
+        assert parts[layer] == pytest.approx(harms, rel=1e-4)
 
 
 @pytest.mark.parametrize(

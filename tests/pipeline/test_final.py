@@ -1,14 +1,28 @@
 """The final round: who is in it, who wins, and how it is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import torch
 
 from igq import Allocation
+from pipeline.data import Images
 from pipeline.errors import StudyError
-from pipeline.final import FINALISTS, Final, chosen, final_line, finalists, load_final, save_final
+from pipeline.final import (
+    FINALISTS,
+    Final,
+    chosen,
+    final_line,
+    finalists,
+    load_final,
+    play,
+    save_final,
+)
+from pipeline.preparation import Preparation
 from pipeline.study import Origin, State, Trial
 
 Make = Callable[..., Trial]
@@ -72,10 +86,72 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "{}", '{"kls": {"x": [1]}}', '{"kls": {"1": 1}}'], ids=str
+    "content",
+    ["[]", "{}", '{"kls": {"x": [1]}}', '{"kls": {"1": 1}}', '{"kls": {}}', '{"kls": {"1": []}}'],
+    ids=str,
 )
 def test_a_damaged_one_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "final.json"
     path.write_text(content)
     with pytest.raises(StudyError, match="must hold a study's final round"):
         load_final(path)
+
+
+class TestRounds:
+    @pytest.fixture
+    def preparation(self) -> Preparation:
+        return Mock(spec=Preparation, budget=BUDGET, model=None, task=None, bops=None)
+
+    @pytest.fixture
+    def play_on(
+        self, preparation: Preparation, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[Sequence[Trial], int], Final | None]:
+        """Plays on so many images; the later a trial, the less its KL on each."""
+
+        def measure(*arguments: Any) -> Any:
+            contenders, images, progress = arguments[3:]
+            progress(1.0)
+            numbers = [contender.trial.number for contender in contenders]
+            measured = [Mock(number=n, kls=(1 / (1 + n),) * len(images)) for n in numbers]
+            return Mock(measured=measured)
+
+        monkeypatch.setattr("pipeline.final.measure", measure)
+        monkeypatch.setattr("pipeline.final.FEWEST", 4)
+
+        def played(few: Sequence[Trial], count: int) -> Final | None:
+            images = Images("", torch.ones(count, 1, 1, 1), None, "")
+            heard: list[float] = []
+            final = play(preparation, few, images, heard.append)
+            assert heard == sorted(heard)
+            assert not heard or heard[-1] == 1
+            return final
+
+        return played
+
+    def test_the_better_half_sees_twice_as_many_images(
+        self, play_on: Callable[..., Final], trials: list[Trial]
+    ) -> None:
+        final = play_on(trials[:8], 16)
+        assert {n: len(kls) for n, kls in final.kls.items()} == {
+            **dict.fromkeys(range(4), 4),
+            **dict.fromkeys((4, 5), 8),
+            **dict.fromkeys((6, 7), 16),
+        }
+        assert final.winner == 7
+        assert final.forwards == 4 * 4 + 2 * 8 + 2 * 16
+
+    def test_two_are_left_to_the_last_image(
+        self, play_on: Callable[..., Final], trials: list[Trial]
+    ) -> None:
+        assert {len(kls) for kls in play_on(trials[:2], 16).kls.values()} == {16}
+
+    def test_few_images_make_one_round(
+        self, play_on: Callable[..., Final], trials: list[Trial]
+    ) -> None:
+        assert {len(kls) for kls in play_on(trials[:8], 3).kls.values()} == {3}
+
+    @pytest.mark.parametrize(("finalists", "images"), [(8, 0), (1, 16)])
+    def test_without_images_or_a_choice_there_is_none(
+        self, play_on: Callable[..., Final], trials: list[Trial], finalists: int, images: int
+    ) -> None:
+        assert play_on(trials[:finalists], images) is None

@@ -15,6 +15,7 @@ from igq.mixed import Options, mixed_bops, mixed_sizes
 from igq.settings import Setting
 from pipeline.config import Sampler
 from pipeline.driver import Driver
+from pipeline.memory import Space
 from pipeline.proposals import Proposals
 from pipeline.study import Origin, State, Trial
 from pipeline.tracking import InMemoryTracker, StudyRun
@@ -181,3 +182,11 @@ def test_proposals_leave_the_first_layers_of_the_best_as_they_are(
         agree.append(changed.index(True) / len(changed))
     assert min(agree) < 0.2  # any layer may be the first that changes
     assert 0.2 < fmean(agree) < 0.8
+
+
+def test_where_ties_span_blocks_entries_have_no_order() -> None:
+    names = [f"blocks.{i}.mlp.{place}" for i in range(2) for place in ("fc1", "fc2")]
+    table = BopsTable({name: {1: 1, 2: 2} for name in names}, fixed=0, base=dict.fromkeys(names, 1))
+    assert Space(table).in_order
+    assert Space(table.tied({"blocks.0": names[:2], "blocks.1": names[2:]})).in_order
+    assert not Space(table.tied({"mlp.fc1": names[::2], "mlp.fc2": names[1::2]})).in_order

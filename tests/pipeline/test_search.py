@@ -171,7 +171,7 @@ class TestResult:
 
     def test_the_best_won_the_final_round_over_all_starts(self, result: Result) -> None:
         assert result.final is not None
-        assert {len(kls) for kls in result.final.kls.values()} == {1, 2, 4}
+        assert {len(kls) for kls in result.final.kls.values()} == {4}
         assert result.best.number == result.final.winner
         numbers = {trial.number for trial in result.trials}
         assert set(result.final.kls) <= numbers

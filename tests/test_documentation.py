@@ -58,3 +58,7 @@ def test_benchmarks_that_are_named_exist() -> None:
     named = set(re.findall(r"python -m (benchmarks\.\w+)", README + DOCS))
     assert named
     assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in named)
+
+
+def test_no_number_is_still_to_be_filled_in() -> None:
+    assert re.findall(r"@[A-Z0-9]+@", README + DOCS) == []

@@ -241,6 +241,7 @@ def check_same(folder: Folder, definition: Definition) -> None:
     if written.get("key") == definition.key:
         return
     decisive = [k for k in {**now, **written} if k.partition(".")[0] not in _WHEREABOUTS]
+    decisive.sort(key=lambda k: k.startswith("images."))  # they follow from all else: the last
     what = next((k for k in decisive if k != "key" and written.get(k) != now.get(k)), "key")
     raise StudyError(
         f"`resume` needs the study that was started in {folder.path}, but its {what} differs: "

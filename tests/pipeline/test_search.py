@@ -531,7 +531,7 @@ class TestRefusedResume:
     @pytest.mark.parametrize(
         ("change", "differs"),
         [
-            ({"seed": 1}, "images"),
+            ({"seed": 1}, "seed"),
             ({"sampler": Sampler.RANDOM}, "sampler"),
             ({"space": {"seed": 1}}, "model"),
             ({"space": {"weight_bits": 8}}, "space"),

@@ -428,6 +428,7 @@ def test_a_search_that_is_interrupted_and_then_killed_loses_no_trial_and_runs_no
     assert Counter(trial.proposal.origin for trial in kept.trials) == {
         "uniform": 1,
         "ilp": 1,
+        "fisher": 1,
         "random": 8,
-        "sampler": 38,
+        "sampler": 37,
     }

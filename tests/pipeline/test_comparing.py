@@ -92,6 +92,6 @@ def test_real_studies_over_seeds(
     for request in requests:
         search(request, InProcess(), InMemoryTracker(), screen)
     (table,) = compare_studies([request.out for request in requests])
-    names = ["best", "uniform", "ilp", "random", "repaired"]
+    names = ["best", "uniform", "ilp", "fisher", "random", "repaired"]
     assert [row.name for row in table.rows] == names
     assert table.over == "seeds"

@@ -76,10 +76,10 @@ def predicted_sensitivity(
             for layer in grouped
         }
 
-        def share(seen: int, start: int = start, some: int = len(some)) -> None:
-            progress((start + some * seen / len(images)) / len(choices))
+        def heard(seen: int, start: int = start, count: int = len(some)) -> None:
+            progress((start + count * seen / len(images)) / len(choices))
 
-        _add_up(full, slots, images.split(size), draws, seed, share)
+        _add_up(full, slots, images.split(size), draws, seed, heard)
         for name, slot in slots.items():
             harms = (slot.harms / (len(images) * draws)).tolist()
             table[name] |= dict(zip(some, harms, strict=True))

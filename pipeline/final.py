@@ -84,12 +84,12 @@ def play(
             ranked = sorted(few, key=lambda trial: fmean(kls[trial.number]))
             few = ranked[: max(2, -(-len(few) // 2))]
 
-        def share(share: float, played: int = played) -> None:
+        def heard(share: float, played: int = played) -> None:
             progress((played + share) / len(ends))
 
         part = replace(images, values=images.values[start:end], labels=None)
         contenders = [Contender(str(trial.number), trial, 0) for trial in few]
-        for measured in measure(model, task, bops, contenders, part, share).measured:
+        for measured in measure(model, task, bops, contenders, part, heard).measured:
             kls[measured.number] += measured.kls
     return Final(kls)
 

@@ -271,8 +271,10 @@ def _connect(uri: str) -> MlflowClient:
         from mlflow.store.db.utils import create_sqlalchemy_engine
 
         engine = create_sqlalchemy_engine(uri)
-        engine.connect().close()
-        engine.dispose()
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
     return MlflowClient(tracking_uri=uri)
 
 

@@ -135,7 +135,7 @@ class SearchSpace(Frozen):
     calibration_images: Count = 32
     search_images: Count = 64
     final_images: CountOrNone = 768
-    """The best few trials are measured on these, where so many are left; 0: they are not."""
+    """At most so many, of those that are left, for the final round; 0: there is none."""
     validation_images: Count = 1000
     sensitivity_images: Count = 32
     trials: Count = 100

@@ -24,13 +24,11 @@ from benchmarks.real import (
     bench,
     machine,
 )
-from igq import Ranges
+from igq import Assignment, Ranges
 from igq.affine import affine_parameters, fake_quantize
 from igq.evaluation import log_probabilities, shifts
-from igq.grouping import GroupQuantizer, Quantizer, assign, completed
-from igq.layers import slice_ranges
-from igq.modules import slot_of
-from igq.vit import assemble, quantize_weights, with_slots
+from igq.grouping import GroupQuantizer, Quantizer, assign
+from igq.vit import assemble, quantize_weights
 from pipeline.data import Preprocessing, draw, open_source
 
 MOST_IMAGES = 64
@@ -39,25 +37,13 @@ SHARES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
 Quantizers = dict[str, Quantizer]
 
 
-class ByError(nn.Module):
-    """Each slice takes the group with the least expected error, not the nearest range.
+def nearest(fitted: Mapping[str, Quantizer]) -> Quantizers:
+    """Groups that are picked by the nearest range."""
 
-    Values are taken to be even over the slice's range: what a group's bounds leave out is clipped,
-    what they hold is rounded.
-    """
+    def changed(q: Quantizer) -> Quantizer:
+        return replace(q, assignment=Assignment.NEAREST) if isinstance(q, GroupQuantizer) else q
 
-    def __init__(self, quantizer: GroupQuantizer) -> None:
-        super().__init__()
-        self.quantizer = quantizer
-
-    def forward(self, x: Tensor) -> Tensor:
-        q = self.quantizer
-        least, most = slice_ranges(x, q.slices).unsqueeze(-1).unbind(-2)
-        scale, zero_point = affine_parameters(q.lower, q.upper, q.bits)
-        outside = (q.lower - least).clamp(min=0) ** 3 + (most - q.upper).clamp(min=0) ** 3
-        width = (most - least).clamp(min=1e-12)
-        group = (outside / (3 * width) + scale.square() / 12).argmin(-1)
-        return completed(fake_quantize(x, scale[group], zero_point[group], q.bits), q.slices)
+    return {name: changed(q) for name, q in fitted.items()}
 
 
 def envelopes(ranges: Ranges, fitted: Mapping[str, Quantizer]) -> Quantizers:
@@ -67,7 +53,8 @@ def envelopes(ranges: Ranges, fitted: Mapping[str, Quantizer]) -> Quantizers:
         if not isinstance(q, GroupQuantizer) or q.num_groups == 1:
             return q
         points = ranges[name].flatten(0, 1)
-        group, lower, upper = assign(points, q.lower, q.upper), q.lower.clone(), q.upper.clone()
+        group = assign(points, q.groups, Assignment.NEAREST)
+        lower, upper = q.lower.clone(), q.upper.clone()
         for g in group.unique():
             members = points[group == g]
             lower[g], upper[g] = members[:, 0].min(), members[:, 1].max()
@@ -128,7 +115,8 @@ def choices(
     for name, weight in quantize_weights(model, bits).items():
         rounded.get_parameter(f"{name}.weight").data = weight.dequantize()
     made: dict[str, Callable[[], Quantizers]] = {
-        "taken: mean of members, nearest range, 32 images": lambda: mean,
+        "taken: mean of members, least expected error, 32 images": lambda: mean,
+        "picked by the nearest range, as in the paper": lambda: nearest(mean),
         "bounds: envelope of members": lambda: envelopes(ranges, mean),
         "bounds: least squared error": lambda: least_squares(model, taken, mean),
         "bounds: ranges drawn at random": lambda: at_random(ranges, mean, groups),
@@ -137,15 +125,7 @@ def choices(
         "observed with quantized weights": lambda: fitted(rounded, CALIBRATION_IMAGES)[1],
         "64 images": lambda: fitted(model, MOST_IMAGES)[1],
     }
-    models = {name: assemble(model, quantizers(), {}) for name, quantizers in made.items()}
-
-    def by_error(layer: igq.Layer) -> nn.Module:
-        q = mean[layer.name]
-        grouped = isinstance(q, GroupQuantizer) and q.num_groups > 1
-        return ByError(q) if grouped else slot_of(q)  # type: ignore[arg-type]
-
-    models["picked by expected error"] = with_slots(model, by_error)
-    return models
+    return {name: assemble(model, quantizers(), {}) for name, quantizers in made.items()}
 
 
 def main() -> None:

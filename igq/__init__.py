@@ -1,7 +1,7 @@
 """Instance-aware group quantization of vision transformers (IGQ-ViT, CVPR 2024).
 
 Each layer has a few quantizers, and in every image each channel of a linear layer's input, or
-each row of a softmax map, picks the one nearest to its own range.
+each row of a softmax map, picks the one that suits its own range.
 
     ranges = igq.observe(model, images)
     candidates = igq.fit(ranges, num_groups=(2, 4, 8), bits=4)
@@ -27,7 +27,7 @@ from igq.errors import (
 from igq.evaluation import Score, evaluate, paired_difference
 from igq.fisher import predicted_sensitivity
 from igq.grouping import GroupQuantizer, fit_groups
-from igq.layers import Layer, Slices, grouped
+from igq.layers import Assignment, Layer, Slices, grouped
 from igq.observer import Ranges, observe
 from igq.sensitivity import sensitivity
 from igq.vit import create, create_pretrained, layers, quantize
@@ -36,6 +36,7 @@ __all__ = [
     "Allocation",
     "Artifact",
     "ArtifactError",
+    "Assignment",
     "BopsTable",
     "Candidates",
     "Corrected",

@@ -23,7 +23,7 @@ from igq.affine import QuantizedTensor, check_bits
 from igq.allocation import Allocation
 from igq.errors import ArtifactError, IgqError
 from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer
-from igq.layers import Slices, grouped
+from igq.layers import Assignment, Slices, grouped
 from igq.vit import (
     Architecture,
     architecture,
@@ -34,7 +34,9 @@ from igq.vit import (
     remake,
 )
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+"""In schema 1 every group is picked as in the paper."""
 FORMAT = "igq-artifact"
 
 
@@ -155,9 +157,10 @@ def _read(path: Path) -> Artifact:
     manifest = json.loads((path / "manifest.json").read_text())
     if manifest.get("format") != FORMAT:
         raise ArtifactError(f"{path} must hold an {FORMAT}, but is {manifest.get('format')!r}.")
-    if manifest["schema"] != SCHEMA:
+    if manifest["schema"] not in READABLE:
+        known = " or ".join(map(str, READABLE))
         raise ArtifactError(
-            f"the schema of {path} must be {SCHEMA}, but is {manifest['schema']}; "
+            f"the schema of {path} must be {known}, but is {manifest['schema']}; "
             "use the version of igq-vit that wrote it."
         )
     model = _rebuild(manifest, load_file(path / "model.safetensors"))
@@ -178,16 +181,19 @@ def _manifest(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, Any]:
         "model": {"name": made.name, "arguments": dict(made.arguments)},
         "allocation": dict(_allocation(model)),
         "activations": {
-            name: {
-                "bits": q.bits,
-                "slices": q.slices.value,
-                "bounds": "fitted" if isinstance(q, GroupQuantizer) else "own",
-            }
+            name: {"bits": q.bits, "slices": q.slices.value, **_bounds(q)}
             for name, q in quantizers(model).items()
         },
         "weights": {name: {"bits": w.bits} for name, w in quantized_weights(model).items()},
         "notes": dict(notes),
     }
+
+
+def _bounds(quantizer: Quantizer) -> dict[str, str]:
+    """Where an activation's bounds come from, and how slices pick them."""
+    if isinstance(quantizer, SliceQuantizer):
+        return {"bounds": "own"}
+    return {"bounds": "fitted", "assignment": quantizer.assignment.value}
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -256,6 +262,7 @@ def _quantizer(stored: Mapping[str, Tensor], noted: Mapping[str, Any]) -> Quanti
         _checked("upper", stored["upper"], groups),
         check_bits(noted["bits"]),
         Slices(noted["slices"]),
+        Assignment(noted.get("assignment", Assignment.NEAREST)),
     )
 
 

@@ -136,7 +136,7 @@ def with_bounds(
         if layer.slices.own_range:
             return SliceQuantizer(layer.bits or bits, layer.slices)
         lower, upper = stored[f"{layer.name}/{groups}"].unbind(-1)
-        return GroupQuantizer(lower, upper, layer.bits or bits, layer.slices)
+        return GroupQuantizer(lower, upper, layer.bits or bits, layer.slices, layer.assignment)
 
     quantizers = {
         layer.name: {groups: quantizer(layer, groups) for groups in _choices(layer, num_groups)}
@@ -151,7 +151,8 @@ def _fit_layer(
     layer_bits = check_bits(layer.bits or bits)
     if layer.slices.own_range:  # our choice, measured in docs/decisions.md
         return {1: SliceQuantizer(layer_bits, layer.slices)}
-    return fit_groups(ranges[layer.name], _choices(layer, num_groups), layer_bits, layer.slices)
+    choices, seen = _choices(layer, num_groups), ranges[layer.name]
+    return fit_groups(seen, choices, layer_bits, layer.slices, layer.assignment)
 
 
 def _choices(layer: Layer, num_groups: Sequence[int]) -> Sequence[int]:

@@ -7,6 +7,10 @@ and, for channels, the floating-point sum of the groups' partial products:
     channels  32 [2 N C + 4 C G + (G - 1) N D]
     rows      32 [N K + 4 N G]          one row belongs to one group: nothing is summed
 
+Channels that pick by expected error take 16 operations for each group, not 4: for each of both
+bounds a difference, its positive part, a product with 1 / width, two squares, the lesser of one and
+1 and a product, and two sums.
+
 q, k and v have ranges of their own in every image, whatever the allocation: each token of q and
 k, each channel of v. That is 32 [2 N C] each, and for the scores, which have one scale for each
 query and key, 32 [N K] multiplications more. The scales of v pass through its product. The
@@ -23,7 +27,7 @@ from typing import TypeVar
 
 from igq.affine import check_bits
 from igq.errors import InvalidArgumentError
-from igq.layers import Layer, Slices, check_num_groups
+from igq.layers import Assignment, Layer, Slices, check_num_groups
 from igq.settings import Choice
 from igq.size import SizeTable
 from igq.tables import CostTable
@@ -51,7 +55,8 @@ def grouping_bops(layer: Layer, num_groups: int) -> int:
         return 0
     match layer.slices:
         case Slices.CHANNELS:
-            return FLOAT_BITS * (2 * n * c + 4 * c * g + (g - 1) * n * d)
+            picking = 4 if layer.assignment is Assignment.NEAREST else 16
+            return FLOAT_BITS * (2 * n * c + picking * c * g + (g - 1) * n * d)
         case Slices.ROWS | Slices.UNIT_ROWS:
             return FLOAT_BITS * (n * c + 4 * n * g)
         case _:

@@ -2,26 +2,39 @@
 
 A layer has G groups with fixed bounds (l_i, u_i). A slice of one image with range (min, max)
 lies at distance d = (min - l_i)^2 + (max - u_i)^2 from group i (Eq. 4) and is quantized with
-the bounds of the nearest one (Eq. 5). Bounds are fitted once to the ranges of the calibration
-images, by alternating assignment and update (Eq. 6); linear inputs and softmax rows (Eq. 7-8)
-differ only in what a slice is.
+the bounds of the nearest one (Eq. 5), or with those that let expect the least error of its values
+(our choice). Bounds are fitted once to the ranges of the calibration images, by alternating
+assignment and update (Eq. 6); linear inputs and softmax rows (Eq. 7-8) differ only in what a slice
+is.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from igq.affine import affine_parameters, check_bits, fake_quantize
+from igq.affine import Bits, affine_parameters, check_bits, fake_quantize
 from igq.errors import InvalidArgumentError
-from igq.layers import Slices, check_num_groups, slice_ranges
+from igq.layers import Assignment, Slices, check_num_groups, slice_ranges
 
 MAX_STEPS = 50
 """Steps of assignment and update; it stops at the first one that moves no slice."""
 CELLS = 512
 """Ranges are fitted after rounding to this many levels: our choice, so that fitting is quick."""
+SMALLEST_WIDTH = 1e-12
+"""Of a range that is divided by."""
+
+
+class Groups(NamedTuple):
+    """The bounds of each group, and the scale and zero point that follow from them (Eq. 1, 2)."""
+
+    lower: Float[Tensor, " groups"]
+    upper: Float[Tensor, " groups"]
+    scale: Float[Tensor, " groups"]
+    zero_point: Float[Tensor, " groups"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +42,7 @@ class GroupQuantizer:
     """Fitted quantizers of one layer: the bounds of each group. Made by `fit_groups`.
 
     `lower` and `upper` are (groups,). Calling it fake-quantizes a tensor, each slice of each image
-    with the bounds nearest to its own range (Eq. 5).
+    with the bounds that it picks by its own range (Eq. 5, or as `assignment` says).
 
     >>> bounds = torch.tensor([-1.0, -9.0]), torch.tensor([1.0, 9.0])
     >>> quantizer = GroupQuantizer(*bounds, bits=2, slices=Slices.CHANNELS)
@@ -44,6 +57,13 @@ class GroupQuantizer:
     upper: Float[Tensor, " groups"]
     bits: int
     slices: Slices
+    assignment: Assignment = Assignment.NEAREST
+
+    @property
+    def groups(self) -> Groups:
+        """The bounds with scale and zero point (Eq. 1 and 2)."""
+        parameters = affine_parameters(self.lower, self.upper, self.bits)
+        return Groups(self.lower, self.upper, *parameters)
 
     @property
     def num_groups(self) -> int:
@@ -52,12 +72,11 @@ class GroupQuantizer:
 
     def assign(self, x: Float[Tensor, "images ..."]) -> Int[Tensor, "images ..."]:
         """The group of each slice in each image; reduced axes have length 1 (Eq. 5)."""
-        return assign(slice_ranges(x, self.slices), self.lower, self.upper)
+        return assign(slice_ranges(x, self.slices), self.groups, self.assignment)
 
     def __call__(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         """Fake-quantize `x`, each slice with the bounds of its own group (Eq. 5)."""
-        scale, zero_point = affine_parameters(self.lower, self.upper, self.bits)
-        return quantize_slices(x, self.lower, self.upper, scale, zero_point, self.bits, self.slices)
+        return quantize_slices(x, self.groups, self.bits, self.slices, self.assignment)
 
 
 @dataclass(frozen=True)
@@ -79,34 +98,65 @@ Quantizer = GroupQuantizer | SliceQuantizer
 
 
 def assign(
-    ranges: Float[Tensor, "*slices 2"],
-    lower: Float[Tensor, " groups"],
-    upper: Float[Tensor, " groups"],
+    ranges: Float[Tensor, "*slices 2"], groups: Groups, assignment: Assignment
 ) -> Int[Tensor, "*slices"]:
-    """The group nearest to each range (Eq. 4 and 5).
+    """The group that each slice picks by its range (Eq. 5).
 
-    >>> bounds = torch.tensor([0.0, 0.0]), torch.tensor([1.0, 9.0])
-    >>> assign(torch.tensor([[0.1, 2.0], [0.0, 7.0]]), *bounds).tolist()
+    >>> groups = GroupQuantizer(torch.zeros(2), torch.tensor([1.0, 9.0]), 4, Slices.ROWS).groups
+    >>> assign(torch.tensor([[0.1, 2.0], [0.0, 7.0]]), groups, Assignment.NEAREST).tolist()
     [0, 1]
     """
-    distance = (ranges[..., :1] - lower).square() + (ranges[..., 1:] - upper).square()
-    return distance.argmin(-1)
+    if assignment is Assignment.NEAREST:
+        return squared_distance(ranges, groups).argmin(-1)
+    return expected_error(ranges, groups).argmin(-1)
+
+
+def squared_distance(
+    ranges: Float[Tensor, "*slices 2"], groups: Groups
+) -> Float[Tensor, "*slices groups"]:
+    """How far each range lies from the bounds of each group (Eq. 4)."""
+    return (ranges[..., :1] - groups.lower).square() + (ranges[..., 1:] - groups.upper).square()
+
+
+def expected_error(
+    ranges: Float[Tensor, "*slices 2"], groups: Groups
+) -> Float[Tensor, "*slices groups"]:
+    """The mean squared error to expect of a slice's values with each group (our choice).
+
+    Their density is taken for a triangle over the slice's range: most values lie in the middle, so
+    that a bound which lies within the range by d clips little, d^4 / 3 width^2, and never more than
+    d^2. What is not clipped is rounded: scale^2 / 12.
+
+    >>> groups = GroupQuantizer(-torch.ones(1), torch.ones(1), 2, Slices.CHANNELS).groups
+    >>> expected_error(torch.tensor([[-2.0, 2.0]]), groups)  # 2 / 48 + (2 / 3)^2 / 12
+    tensor([[0.0787]])
+    """
+    least, most = ranges[..., :1], ranges[..., 1:]
+    width = (most - least).clamp(min=SMALLEST_WIDTH)
+    below = (groups.lower.clamp(max=0) - least).clamp(min=0)
+    above = (most - groups.upper.clamp(min=0)).clamp(min=0)
+    return _clipped(below, width) + _clipped(above, width) + groups.scale.square() / 12
+
+
+def _clipped(
+    beyond: Float[Tensor, "*slices groups"], width: Float[Tensor, "*slices 1"]
+) -> Float[Tensor, "*slices groups"]:
+    return beyond.square() * ((beyond / width).square() / 3).clamp(max=1)
 
 
 def quantize_slices(
     x: Float[Tensor, "images ..."],
-    lower: Float[Tensor, " groups"],
-    upper: Float[Tensor, " groups"],
-    scale: Float[Tensor, " groups"],
-    zero_point: Float[Tensor, " groups"],
-    bits: int,
+    groups: Groups,
+    bits: Bits,
     slices: Slices,
+    assignment: Assignment,
 ) -> Float[Tensor, "images ..."]:
     """Fake-quantize each slice with the scale and zero point of the group it picks."""
-    if len(lower) == 1:
-        return completed(fake_quantize(x, scale, zero_point, bits), slices)
-    group = assign(slice_ranges(x, slices), lower, upper)
-    return completed(fake_quantize(x, scale[group], zero_point[group], bits), slices)
+    scale, zero_point = groups.scale, groups.zero_point
+    if len(scale) > 1:
+        group = assign(slice_ranges(x, slices), groups, assignment)
+        scale, zero_point = scale[group], zero_point[group]
+    return completed(fake_quantize(x, scale, zero_point, bits), slices)
 
 
 def completed(x: Float[Tensor, "images ..."], slices: Slices) -> Float[Tensor, "images ..."]:
@@ -128,11 +178,13 @@ def fit_groups(
     num_groups: Sequence[int],
     bits: int,
     slices: Slices,
+    assignment: Assignment = Assignment.NEAREST,
 ) -> dict[int, GroupQuantizer]:
     """Fit the bounds for every number of groups to (min, max) ranges of calibration images.
 
     One group is the plain layer-wise quantizer, with the global minimum and maximum as bounds;
-    more groups take the mean of their members' ranges, which minimises Eq. 4.
+    more groups take the mean of their members' ranges, which minimises Eq. 4; `assignment` says
+    how slices pick one of them afterwards.
 
     Raises:
         InvalidArgumentError: `bits` or `num_groups` out of range, or a range is not finite.
@@ -154,7 +206,7 @@ def fit_groups(
     def fitted(g: int) -> GroupQuantizer:
         bounds = _envelope(points) if g == 1 else _alternate(cells, weights, starts[:g])
         lower, upper = bounds.to(ranges.dtype).unbind(-1)
-        return GroupQuantizer(lower.contiguous(), upper.contiguous(), bits, slices)
+        return GroupQuantizer(lower.contiguous(), upper.contiguous(), bits, slices, assignment)
 
     return {g: fitted(g) for g in num_groups}
 

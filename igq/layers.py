@@ -61,6 +61,19 @@ class Slices(Enum):
                 return tuple(range(1, dimensions))
 
 
+class Assignment(StrEnum):
+    """What makes a slice pick the group that it picks, in each image.
+
+    >>> Assignment("nearest") is Assignment.NEAREST
+    True
+    """
+
+    NEAREST = "nearest"
+    """The bounds nearest to the slice's range, as in the paper (Eq. 4 and 5)."""
+    LEAST_ERROR = "least_error"
+    """The bounds with the least expected error of the slice's values (our choice)."""
+
+
 _OWN_RANGE = (Slices.TOKENS, Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS, Slices.HEADS)
 ROWS = (Slices.ROWS, Slices.UNIT_ROWS)
 """The ways of slicing a softmax map."""
@@ -89,6 +102,7 @@ class Layer:
     """Heads that `tokens` counts together."""
     bits: int | None = None
     """Bits that the method fixes for this layer; None: the caller's `activation_bits`."""
+    assignment: Assignment = Assignment.NEAREST
 
     @property
     def grouped(self) -> bool:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from igq.affine import QuantizedTensor, affine_parameters, fake_quantize
 from igq.grouping import (
     GroupQuantizer,
+    Groups,
     Quantizer,
     SliceQuantizer,
-    assign,
     completed,
     quantize_slices,
 )
-from igq.layers import Layer, Slices, slice_ranges
+from igq.layers import Assignment, Layer, Slices, slice_ranges
 
 Slot = Callable[[Layer], nn.Module]
 """Makes the module that a layer's activation passes through."""
@@ -38,26 +38,25 @@ class FakeQuantize(nn.Module):
     def __init__(self, quantizer: GroupQuantizer) -> None:
         super().__init__()
         self.bits = quantizer.bits
-        self.slices = quantizer.slices
-        scale, zero_point = affine_parameters(quantizer.lower, quantizer.upper, quantizer.bits)
-        self.register_buffer("lower", quantizer.lower)
-        self.register_buffer("upper", quantizer.upper)
-        self.register_buffer("scale", scale)
-        self.register_buffer("zero_point", zero_point)
+        self.slices, self.assignment = quantizer.slices, quantizer.assignment
+        for name, tensor in quantizer.groups._asdict().items():
+            self.register_buffer(name, tensor)
 
     @property
     def quantizer(self) -> GroupQuantizer:
         """The fitted quantizer, as a value."""
-        return GroupQuantizer(self.lower, self.upper, self.bits, self.slices)
+        return GroupQuantizer(self.lower, self.upper, self.bits, self.slices, self.assignment)
 
     def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         """Quantize and dequantize each slice with the group that it picks in its image."""
-        return quantize_slices(
-            x, self.lower, self.upper, self.scale, self.zero_point, self.bits, self.slices
-        )
+        groups = Groups(self.lower, self.upper, self.scale, self.zero_point)
+        return quantize_slices(x, groups, self.bits, self.slices, self.assignment)
 
     def extra_repr(self) -> str:
-        return f"num_groups={len(self.lower)}, bits={self.bits}, slices={self.slices.value}"
+        return (
+            f"num_groups={len(self.lower)}, bits={self.bits}, slices={self.slices.value}, "
+            f"assignment={self.assignment.value}"
+        )
 
 
 class FakeQuantizeSlices(nn.Module):
@@ -87,15 +86,17 @@ class SwitchedFakeQuantize(nn.Module):
 
     The numbers of groups up to `capacity`, bits, and whether it quantizes at all are values of
     tensors, loaded in place: neither a shape nor an address changes. Groups that are not there
-    lie at infinity, nearest to no range. Without capacity every slice has its own range.
+    lie at infinity, where no slice picks them. Without capacity every slice has its own range.
     """
 
     groups: Tensor
     bits: Tensor
 
-    def __init__(self, slices: Slices, capacity: int) -> None:
+    def __init__(
+        self, slices: Slices, capacity: int, assignment: Assignment = Assignment.NEAREST
+    ) -> None:
         super().__init__()
-        self.slices, self.capacity = slices, capacity
+        self.slices, self.capacity, self.assignment = slices, capacity, assignment
         self.quantizer: Quantizer | None = None
         self.register_buffer("groups", torch.full((4, capacity), torch.inf))
         self.register_buffer("bits", torch.tensor(0.0))
@@ -103,7 +104,8 @@ class SwitchedFakeQuantize(nn.Module):
     def takes(self, quantizer: Quantizer | None) -> bool:
         """Whether `load` can hold it."""
         if isinstance(quantizer, GroupQuantizer):
-            return quantizer.num_groups <= self.capacity
+            same = quantizer.assignment is self.assignment
+            return same and quantizer.num_groups <= self.capacity
         return quantizer is None or self.capacity == 0
 
     def load(self, quantizer: Quantizer | None) -> None:
@@ -111,25 +113,25 @@ class SwitchedFakeQuantize(nn.Module):
         self.quantizer = quantizer
         self.bits.fill_(0 if quantizer is None else quantizer.bits)
         if isinstance(quantizer, GroupQuantizer):
-            parameters = affine_parameters(quantizer.lower, quantizer.upper, quantizer.bits)
-            loaded = torch.stack((quantizer.lower, quantizer.upper, *parameters))
-            self.groups[:, : quantizer.num_groups] = loaded
+            self.groups[:, : quantizer.num_groups] = torch.stack(quantizer.groups)
             self.groups[:, quantizer.num_groups :] = torch.inf
 
     def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         """Quantize and dequantize each slice with the loaded quantizer (Eq. 1-5)."""
-        ranges = slice_ranges(x, self.slices)
         if self.capacity:
-            lower, upper, scales, zero_points = self.groups.unbind()
-            group = assign(ranges, lower, upper)
-            scale, zero_point = scales[group], zero_points[group]
+            groups = Groups(*self.groups.unbind())
+            quantized = quantize_slices(x, groups, self.bits, self.slices, self.assignment)
         else:
-            scale, zero_point = affine_parameters(ranges[..., 0], ranges[..., 1], self.bits)
-        quantized = completed(fake_quantize(x, scale, zero_point, self.bits), self.slices)
+            lower, upper = slice_ranges(x, self.slices).unbind(-1)
+            parameters = affine_parameters(lower, upper, self.bits)
+            quantized = completed(fake_quantize(x, *parameters, self.bits), self.slices)
         return torch.where(self.bits > 0, quantized, x)
 
     def extra_repr(self) -> str:
-        return f"quantizer={self.quantizer}, capacity={self.capacity}, slices={self.slices.value}"
+        return (
+            f"quantizer={self.quantizer}, capacity={self.capacity}, slices={self.slices.value}, "
+            f"assignment={self.assignment.value}"
+        )
 
 
 class Observer(nn.Module):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from igq.errors import InvalidArgumentError
-from igq.layers import Layer, Slices
+from igq.layers import Assignment, Layer, Slices
 from igq.modules import Observer
 from igq.vit import layers, with_slots
 
@@ -44,11 +44,13 @@ def observe(
     images: Float[Tensor, "images channels height width"],
     batch_size: int = BATCH_SIZE,
     softmax: Slices = Slices.UNIT_ROWS,
+    assignment: Assignment = Assignment.LEAST_ERROR,
 ) -> Ranges:
     """Run the full-precision model once over calibration images and note every slice's range.
 
     The images are in the model's own normalisation; no labels are needed. The model is untouched.
-    Softmax maps are sliced as `softmax` says; `Slices.ROWS` is the paper's way.
+    Softmax maps are sliced as `softmax` says, channels will pick groups as `assignment` says;
+    `Slices.ROWS` and `Assignment.NEAREST` are the paper's way.
 
     Raises:
         InvalidArgumentError: there are no images.
@@ -64,7 +66,7 @@ def observe(
     """
     if len(images) == 0:
         raise InvalidArgumentError("calibration needs at least 1 image, but got 0.")
-    listed = layers(model, softmax)
+    listed = layers(model, softmax, assignment)
     observers = {la.name: Observer(la.slices) for la in listed if not la.slices.own_range}
     observed = with_slots(model, lambda layer: observers.get(layer.name, nn.Identity()))
     device = next(model.parameters()).device

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from igq import Candidates, Layer, Slices, correct, fit, layers, observe
+from igq import Assignment, Candidates, Layer, Slices, correct, fit, layers, observe
 from igq.correction import STEPS
 from igq.mixed import Options, WeightsByBits
 from igq.vit import quantize_weights
@@ -41,7 +41,8 @@ class Calibration:
     def weights_file(self, bits: int) -> Path:
         """The corrected weights of so many bits that follow from these candidates."""
         space = self.space
-        key = digest([self.candidates_file.stem, bits, self._steps, space.softmax_method])
+        chosen = [space.softmax_method, space.assignment]
+        key = digest([self.candidates_file.stem, bits, self._steps, *chosen])
         return self.folder.cache / f"weights_{key}.safetensors"
 
     def compute(self, model: nn.Module, images: Images, steps: Steps) -> None:
@@ -102,7 +103,7 @@ def listed_layers(model: nn.Module, space: SearchSpace) -> tuple[Layer, ...]:
     Raises:
         UnsupportedModelError: the model's layers cannot be listed.
     """
-    return layers(model, Slices[space.softmax_method.name])
+    return layers(model, Slices[space.softmax_method.name], Assignment(space.assignment.value))
 
 
 def options_of(space: SearchSpace) -> Options | None:

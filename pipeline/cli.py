@@ -15,7 +15,8 @@ from rich.markup import escape
 
 from igq import IgqError
 from pipeline.config import Engine, Folder, Request, Sampler
-from search_spaces import SearchSpaceError, SoftmaxMethod, WeightMethod, load, names, parse_budget
+from search_spaces import SearchSpaceError, load, names, parse_budget
+from search_spaces.schema import Assignment, SoftmaxMethod, WeightMethod
 
 app = typer.Typer(
     add_completion=False,
@@ -201,9 +202,9 @@ def export(
     won = "" if final_kl is None else f", {final_kl:.4f} in the final round"
     console.print(
         f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
-        f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}."
+        f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}.\n"
+        f"Next: igq evaluate {exported.path} --images DIR"
     )
-    console.print(f"Next: igq evaluate {exported.path} --images DIR")
 
 
 @app.command(epilog="Example: `igq evaluate artifacts/vit_tiny_w4a4 --images imagenet/val`")
@@ -250,32 +251,34 @@ def reproduce(
     softmax_method: Annotated[
         SoftmaxMethod, typer.Option(help="How softmax maps are; `rows` is the paper's way.")
     ] = SoftmaxMethod.ROWS,
+    assignment: Annotated[
+        Assignment, typer.Option(help="How groups are picked; `nearest` is the paper's way.")
+    ] = Assignment.NEAREST,
     out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
     engine: EngineChoice = Engine.AUTO,
 ) -> None:
     """Print the authors' ImageNet table beside what this quantizer keeps on your images."""
+    from pipeline import reproduction
     from pipeline.files import write_json
-    from pipeline.published import COLUMNS
     from pipeline.reports import reproduction_table
-    from pipeline.reproduction import Experiment
-    from pipeline.reproduction import reproduce as run
     from pipeline.screen import Screen
 
-    experiment = Experiment(
+    experiment = reproduction.Experiment(
         tuple(images),
         calibration or images[0],
         weights_dir,
-        tuple(bits or (4, 6)),
-        tuple(column or COLUMNS),
+        tuple(bits or reproduction.Experiment.bits),
+        tuple(column or reproduction.Experiment.columns),
         seeds,
         most_images,
         engine,
         weight_method,
         softmax_method,
+        assignment,
     )
     cells = []
     with Screen(console) as screen:
-        for cell in run(experiment, screen.step):
+        for cell in reproduction.reproduce(experiment, screen.step):
             cells.append(cell)
             if out is not None:
                 write_json(out, [asdict(cell) for cell in cells])

@@ -134,6 +134,8 @@ _NOT_DECISIVE = {"weights", "images", "trials", "description"}
 """What of a space does not decide a study's numbers: hashes stand for weights and images."""
 _CAME_LATER = ("tied", "max_size")
 """What older studies do not say of their space: left out where it says nothing."""
+_BEFORE = {"softmax_method": "rows", "assignment": "nearest"}
+"""What older studies did where they do not say."""
 _WHEREABOUTS = ("weights", "sources")
 
 
@@ -200,6 +202,11 @@ def write_definition(folder: Folder, definition: Definition) -> None:
         StudyError: the folder cannot be written.
     """
     write_json(folder.study, {"key": definition.key, **definition.json()})
+
+
+def space_of(written: Mapping[str, Any]) -> SearchSpace:
+    """The space of a study, as `Definition.json` wrote it, now or before it knew of all it says."""
+    return SearchSpace.model_validate({**_BEFORE, **written["space"]})
 
 
 def check_folder(folder: Folder, resume: bool) -> None:

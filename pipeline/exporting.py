@@ -14,7 +14,7 @@ from igq.mixed import select_weights
 from igq.vit import accelerate, architecture, assemble, remake
 from pipeline.budget import resolve
 from pipeline.calibrating import Calibration, Steps
-from pipeline.config import Engine, Folder, fingerprint
+from pipeline.config import Engine, Folder, fingerprint, space_of
 from pipeline.data import Preprocessing, load_all, open_source
 from pipeline.errors import StudyError
 from pipeline.execution import execution
@@ -23,7 +23,7 @@ from pipeline.final import chosen, load_final
 from pipeline.preparation import costs, load_model
 from pipeline.proposals import read_trials
 from pipeline.study import Trial, front
-from search_spaces import Budget, SearchSpace
+from search_spaces import Budget
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def export(
     """
     folder = Folder(study)
     written = read_json(folder.study)
-    space = SearchSpace.model_validate(written["space"])
+    space = space_of(written)
     model = load_model(space, weights or (Path(written["weights"]) if written["weights"] else None))
     _check_same(model, written["model"])
     listed, table, own = costs(space, model)
@@ -121,7 +121,7 @@ def evaluate_artifact(
             f"{path} must have been written by igq export: it notes no preprocessing."
         )
     preprocessing = Preprocessing(**artifact.notes["preprocessing"])
-    space = SearchSpace.model_validate(artifact.notes["space"])
+    space = space_of(artifact.notes)
     model = None if weights is None else load_model(space, weights)
     if model is not None:
         _check_same(model, artifact.notes["model"])

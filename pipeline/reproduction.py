@@ -25,7 +25,7 @@ from pipeline.data import Preprocessing, Source, draw, open_source
 from pipeline.errors import DataError
 from pipeline.execution import execution
 from pipeline.published import COLUMNS, PUBLISHED, Published
-from search_spaces import SoftmaxMethod, WeightMethod
+from search_spaces import Assignment, SoftmaxMethod, WeightMethod
 
 CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
 """Numbers of groups that an allocation chooses from (our choice; the paper does not say)."""
@@ -46,6 +46,7 @@ class Experiment:
     engine: Engine = Engine.AUTO
     weight_method: WeightMethod = WeightMethod.NEAREST  # as in the paper
     softmax_method: SoftmaxMethod = SoftmaxMethod.ROWS  # as in the paper
+    assignment: Assignment = Assignment.NEAREST  # as in the paper
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,14 @@ def _kept(
     """Column -> share of top-1 kept with each calibration seed."""
     columns, device = experiment.columns, next(bench.model.parameters()).device
     slices = igq.Slices[experiment.softmax_method.name]
+    assignment = igq.Assignment(experiment.assignment.value)
     listed, images = igq.layers(bench.model, slices), len(bench.images) * len(bench.calibrations)
     chosen = execution(experiment.engine, listed, images * len(columns), device)
     quantized = Corrected(bench.model, quantize_weights(bench.model, bits))
     kept: dict[str, list[float]] = {column: [] for column in columns}
     for seed, calibration in enumerate(bench.calibrations):
         name = f"{label} W{bits}A{bits}, seed {seed}"
-        ranges = igq.observe(bench.model, calibration, softmax=slices)
+        ranges = igq.observe(bench.model, calibration, softmax=slices, assignment=assignment)
         candidates = igq.fit(ranges, CHOICES, bits, steps(f"{name}: fitting"))
         if experiment.weight_method is WeightMethod.CORRECTED:
             progress = steps(f"{name}: correcting the weights")

@@ -14,10 +14,18 @@ from search_spaces.budgets import (
     parse_budget,
 )
 from search_spaces.messages import SearchSpaceError
-from search_spaces.schema import ModelSpec, SearchSpace, SoftmaxMethod, WeightMethod, read
+from search_spaces.schema import (
+    Assignment,
+    ModelSpec,
+    SearchSpace,
+    SoftmaxMethod,
+    WeightMethod,
+    read,
+)
 from search_spaces.sizes import BytesSize, Size, WeightBitsSize
 
 __all__ = [
+    "Assignment",
     "BopsBudget",
     "Budget",
     "BytesSize",

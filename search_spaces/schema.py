@@ -111,6 +111,15 @@ class SoftmaxMethod(StrEnum):
     """So, and what a row loses of its sum of 1 is spread over its keys."""
 
 
+class Assignment(StrEnum):
+    """How channels pick their groups; named as igq.Assignment names it."""
+
+    NEAREST = "nearest"
+    """The bounds nearest to the channel's range, as in the paper."""
+    LEAST_ERROR = "least_error"
+    """The bounds with the least expected error of the channel's values."""
+
+
 class SearchSpace(Frozen):
     """What is searched: a model, its bits, the numbers of groups to choose from, the budget.
 
@@ -126,6 +135,7 @@ class SearchSpace(Frozen):
     activation_bits: Bits
     weight_method: WeightMethod = WeightMethod.CORRECTED
     softmax_method: SoftmaxMethod = SoftmaxMethod.UNIT_ROWS
+    assignment: Assignment = Assignment.LEAST_ERROR
     num_groups: tuple[Groups, ...]
     tied: Literal["block", "kind"] | None = None
     """Layers that share their number of groups: those of a block, or of a kind (fc1, softmax)."""

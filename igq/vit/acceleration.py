@@ -85,7 +85,9 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _switched(slot: FakeQuantize | FakeQuantizeSlices, capacity: int) -> SwitchedFakeQuantize:
-    own = isinstance(slot, FakeQuantizeSlices)
-    switched = SwitchedFakeQuantize(slot.quantizer.slices, 0 if own else capacity)
+    if isinstance(slot, FakeQuantizeSlices):
+        switched = SwitchedFakeQuantize(slot.quantizer.slices, 0)
+    else:
+        switched = SwitchedFakeQuantize(slot.slices, capacity, slot.assignment)
     switched.load(slot.quantizer)
     return switched

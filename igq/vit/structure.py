@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch import nn
 
 from igq.errors import UnsupportedModelError
-from igq.layers import ROWS, Layer, Slices
+from igq.layers import ROWS, Assignment, Layer, Slices
 from igq.vit.beit import Beit
 from igq.vit.eva import Eva
 from igq.vit.family import Family, Stage, either
@@ -16,10 +16,15 @@ FAMILIES: tuple[Family, ...] = (Plain(), Swin(), Beit(), Eva())
 """Each way of building a vision transformer that is supported."""
 
 
-def layers(model: nn.Module, softmax: Slices = Slices.UNIT_ROWS) -> tuple[Layer, ...]:
+def layers(
+    model: nn.Module,
+    softmax: Slices = Slices.UNIT_ROWS,
+    assignment: Assignment = Assignment.LEAST_ERROR,
+) -> tuple[Layer, ...]:
     """Every activation of the model that is quantized, in the order of the forward pass.
 
-    Softmax maps are sliced as `softmax` says; `Slices.ROWS` is the paper's way.
+    Softmax maps are sliced as `softmax` says, channels pick their groups as `assignment` says;
+    `Slices.ROWS` and `Assignment.NEAREST` are the paper's way.
 
     Raises:
         UnsupportedModelError: the model is of no supported family, or a part of it is not.
@@ -31,8 +36,13 @@ def layers(model: nn.Module, softmax: Slices = Slices.UNIT_ROWS) -> tuple[Layer,
     ['blocks.0.attn.qkv', 'blocks.0.attn.softmax', 'blocks.0.attn.proj', 'blocks.0.mlp.fc1',
      'blocks.0.mlp.fc2']
     """
-    listed = supported(model).layers(model)
-    return tuple(replace(la, slices=softmax) if la.slices in ROWS else la for la in listed)
+
+    def chosen(layer: Layer) -> Layer:
+        if layer.slices in ROWS:
+            return replace(layer, slices=softmax)
+        return replace(layer, assignment=assignment) if layer.grouped else layer
+
+    return tuple(chosen(layer) for layer in supported(model).layers(model))
 
 
 def stages(model: nn.Module) -> list[Stage]:

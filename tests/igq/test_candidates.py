@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import igq
-from igq import Candidates, InvalidArgumentError, Ranges, Slices
+from igq import Assignment, Candidates, GroupQuantizer, InvalidArgumentError, Ranges, Slices
 from igq.candidates import bounds, with_bounds
 from igq.grouping import SliceQuantizer
 
@@ -75,6 +75,21 @@ def test_softmax_rows_are_quantized_as_they_were_observed(vit: nn.Module, images
         sums = quantizer(torch.rand(1, 3, 17, 17).softmax(-1)).sum(-1)
         kept = torch.allclose(sums, torch.ones_like(sums), atol=1e-5)
         assert kept is (slices is Slices.UNIT_ROWS)
+
+
+@pytest.mark.parametrize("assignment", Assignment)
+def test_channels_pick_their_groups_as_they_were_observed(
+    vit: nn.Module, images: Tensor, assignment: Assignment
+) -> None:
+    fitted = igq.fit(igq.observe(vit, images, assignment=assignment), (2,), bits=4)
+    stored = with_bounds(fitted.layers, (2,), 4, bounds(fitted))
+    for candidates in (fitted, stored):
+        chosen = candidates.select(igq.uniform(candidates.layers, 2))
+        for layer in candidates.layers:
+            quantizer = chosen[layer.name]
+            if layer.slices is Slices.CHANNELS:
+                assert isinstance(quantizer, GroupQuantizer)
+                assert quantizer.assignment is assignment
 
 
 def test_progress_is_told_up_to_1(ranges: Ranges) -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igq import InvalidArgumentError, Layer, Slices, bops, layers, uniform
+from igq import Assignment, InvalidArgumentError, Layer, Slices, bops, layers, uniform
 from igq.cost import constant_bops, grouping_bops, product_bops
 from igq.layers import Tie, tied
 
@@ -33,6 +33,11 @@ class TestClosedForm:
     def test_grouped_channels_add_ranges_distances_and_sums(self) -> None:
         ranges, distances, sums = 2 * 3 * 4, 4 * 4 * 8, 7 * 3 * 5
         assert grouping_bops(FC, 8) == 32 * (ranges + distances + sums)
+
+    def test_channels_that_pick_by_expected_error_take_more_operations_for_each_group(self) -> None:
+        picking = replace(FC, assignment=Assignment.LEAST_ERROR)
+        assert grouping_bops(picking, 8) - grouping_bops(FC, 8) == 32 * (16 - 4) * 4 * 8
+        assert grouping_bops(picking, 1) == 0
 
     def test_grouped_rows_add_ranges_and_distances_but_no_sums(self) -> None:
         assert grouping_bops(SOFTMAX, 8) == 32 * (6 * 3 + 4 * 6 * 8)
@@ -123,7 +128,8 @@ def blocks_of(name: str) -> tuple[Layer, ...]:
     """The layers of a timm model's blocks (on `meta`: nothing is computed)."""
     with torch.device("meta"):
         model = timm.create_model(name)
-    return tuple(layer for layer in layers(model) if layer.name.startswith("blocks."))
+    listed = layers(model, assignment=Assignment.NEAREST)
+    return tuple(layer for layer in listed if layer.name.startswith("blocks."))
 
 
 def overhead_of_linears(blocks: tuple[Layer, ...], num_groups: int, bits: int) -> float:

@@ -1,14 +1,24 @@
 """Instance-aware grouping (Eq. 4-8)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from igq import GroupQuantizer, InvalidArgumentError, Slices, fit_groups
+from igq import Assignment, GroupQuantizer, InvalidArgumentError, Slices, fit_groups
 from igq.affine import affine_parameters, fake_quantize
-from igq.grouping import SliceQuantizer, _alternate, _condense, _spread_out, assign
+from igq.grouping import (
+    Groups,
+    SliceQuantizer,
+    _alternate,
+    _condense,
+    _spread_out,
+    assign,
+    expected_error,
+)
 from igq.layers import slice_ranges
 
 
@@ -43,13 +53,17 @@ SEEDS = st.integers(0, 10_000)
 class TestAssignment:
     def test_each_range_picks_the_bounds_nearest_in_the_plane_of_minimum_and_maximum(self) -> None:
         lower, upper = torch.tensor([-1.0, -1.0, 0.0]), torch.tensor([1.0, 5.0, 1.0])
+        groups = GroupQuantizer(lower, upper, 4, Slices.CHANNELS).groups
         ranges = torch.tensor([[-1.0, 1.2], [-0.9, 4.0], [-0.1, 1.0], [-9.0, 9.0]])
-        assert assign(ranges, lower, upper).tolist() == [0, 1, 2, 1]
+        assert assign(ranges, groups, Assignment.NEAREST).tolist() == [0, 1, 2, 1]
 
+    @pytest.mark.parametrize("assignment", Assignment)
     @given(seed=SEEDS, num_groups=st.integers(1, 6))
-    def test_permuting_slices_permutes_the_assignment(self, seed: int, num_groups: int) -> None:
+    def test_permuting_slices_permutes_the_assignment(
+        self, assignment: Assignment, seed: int, num_groups: int
+    ) -> None:
         x = random_activation(seed)
-        quantizer = fit_one(random_ranges(seed), num_groups)
+        quantizer = replace(fit_one(random_ranges(seed), num_groups), assignment=assignment)
         order = torch.randperm(x.shape[-1], generator=torch.Generator().manual_seed(seed))
         assert torch.equal(quantizer.assign(x[..., order]), quantizer.assign(x)[..., order])
         assert torch.equal(quantizer(x[..., order]), quantizer(x)[..., order])
@@ -100,6 +114,54 @@ class TestAssignment:
         torch.testing.assert_close(spread, spread[..., :1].expand_as(spread), atol=1e-6, rtol=1e-4)
 
 
+class TestLeastError:
+    """Groups picked by the error to expect of a slice's values."""
+
+    @staticmethod
+    def groups(*bounds: tuple[float, float], bits: int = 4) -> Groups:
+        lower, upper = torch.tensor(bounds).unbind(-1)
+        return GroupQuantizer(lower, upper, bits, Slices.CHANNELS).groups
+
+    @pytest.mark.parametrize("bounds", [(-1.0, 1.0), (-0.8, 0.9), (-0.6, 1.5), (-2.0, 3.0)])
+    @pytest.mark.parametrize("bits", [3, 4, 6])
+    def test_it_is_the_mean_squared_error_of_values_spread_like_a_triangle(
+        self, bounds: tuple[float, float], bits: int
+    ) -> None:
+        drawn = torch.rand(2, 1_000_000, generator=torch.Generator().manual_seed(0))
+        values = drawn.sum(0) - 1  # from -1 to 1, most of them near 0
+        groups = self.groups(bounds, bits=bits)
+        real = (fake_quantize(values, groups.scale, groups.zero_point, bits) - values).square()
+        expected = expected_error(torch.tensor([[-1.0, 1.0]]), groups)
+        assert expected.item() == pytest.approx(real.mean().item(), rel=0.2)
+
+    def test_a_few_clipped_values_may_cost_less_than_a_wider_step_for_all(self) -> None:
+        ranges, groups = torch.tensor([[-1.0, 1.0]]), self.groups((-0.9, 0.9), (-1.05, 1.05))
+        assert assign(ranges, groups, Assignment.NEAREST).tolist() == [1]
+        assert assign(ranges, groups, Assignment.LEAST_ERROR).tolist() == [0]
+
+    def test_more_bits_clip_less(self) -> None:
+        bounds, ranges = ((-0.9, 0.9), (-1.05, 1.05)), torch.tensor([[-1.0, 1.0]])
+        picked = [
+            assign(ranges, self.groups(*bounds, bits=bits), Assignment.LEAST_ERROR).item()
+            for bits in (3, 4, 6, 8)
+        ]
+        assert picked == [0, 0, 0, 1]
+
+    def test_bounds_that_leave_0_out_are_taken_as_they_quantize(self) -> None:
+        ranges = torch.tensor([[0.0, 1.0]])
+        narrow, wide = self.groups((0.9, 1.0)), self.groups((0.0, 1.0))
+        assert torch.equal(expected_error(ranges, narrow), expected_error(ranges, wide))
+
+    @pytest.mark.parametrize("value", [0.0, 1e-20, 3.0, 1e15])
+    def test_slices_of_one_value_and_groups_that_are_not_there_give_no_nan(
+        self, value: float
+    ) -> None:
+        groups = Groups(*(torch.tensor([t, torch.inf]) for t in (-1.0, 1.0, 0.1, 7.0)))
+        error = expected_error(torch.tensor([[value, value]]), groups)
+        assert not error.isnan().any()
+        assert assign(torch.tensor([[value, value]]), groups, Assignment.LEAST_ERROR).item() == 0
+
+
 class TestFit:
     def test_well_separated_ranges_are_told_apart_at_their_means(self) -> None:
         ranges = torch.tensor([[[0.0, 1.0], [-8.0, 8.0]], [[0.0, 1.2], [-8.0, 9.0]]])
@@ -125,7 +187,7 @@ class TestFit:
         ranges = random_ranges(seed)
         fitted = fit_one(ranges, 3)
         points = ranges.reshape(-1, 2)
-        group = assign(points, fitted.lower, fitted.upper)
+        group = assign(points, fitted.groups, Assignment.NEAREST)
         width = (points.amax(0) - points.amin(0)).max().item()
         for i in group.unique():
             mean = points[group == i].mean(0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from igq import GroupQuantizer, Slices
+from igq import Assignment, GroupQuantizer, Slices
 from igq.grouping import SliceQuantizer
 from igq.layers import slice_ranges
 from igq.modules import Conv2d, FakeQuantize, FakeQuantizeSlices, Linear, Observer, slot_of
@@ -24,7 +24,7 @@ def x() -> Tensor:
 @pytest.fixture
 def quantizer() -> GroupQuantizer:
     lower, upper = torch.tensor([-1.0, -3.0]), torch.tensor([1.0, 3.0])
-    return GroupQuantizer(lower, upper, bits=4, slices=Slices.CHANNELS)
+    return GroupQuantizer(lower, upper, 4, Slices.CHANNELS, Assignment.LEAST_ERROR)
 
 
 class TestFakeQuantize:
@@ -36,6 +36,7 @@ class TestFakeQuantize:
         assert torch.equal(back.lower, quantizer.lower)
         assert torch.equal(back.upper, quantizer.upper)
         assert (back.bits, back.slices) == (quantizer.bits, quantizer.slices)
+        assert back.assignment is quantizer.assignment
 
     def test_what_it_holds_follows_the_model(
         self, x: Tensor, quantizer: GroupQuantizer, device: torch.device
@@ -44,7 +45,7 @@ class TestFakeQuantize:
         torch.testing.assert_close(moved(x.to(device)).cpu(), quantizer(x))
 
     def test_it_prints_what_it_does(self, quantizer: GroupQuantizer) -> None:
-        expected = "FakeQuantize(num_groups=2, bits=4, slices=channels)"
+        expected = "FakeQuantize(num_groups=2, bits=4, slices=channels, assignment=least_error)"
         assert repr(FakeQuantize(quantizer)) == expected
 
 

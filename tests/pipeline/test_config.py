@@ -19,11 +19,12 @@ from pipeline.config import (
     check_same,
     digest,
     fingerprint,
+    space_of,
     write_definition,
 )
 from pipeline.errors import StudyError
 from pipeline.files import read_json, write_json
-from search_spaces import SoftmaxMethod
+from search_spaces import Assignment, SoftmaxMethod
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def changed(definition: Definition, what: str) -> Definition:
         "sampler": {"sampler": Sampler.RANDOM},
         "execution": {"execution": Execution(compiled=True)},
         "softmax_method": {"space": space(update={"softmax_method": SoftmaxMethod.ROWS})},
+        "assignment": {"space": space(update={"assignment": Assignment.NEAREST})},
         "search_images": {"space": space(update={"search_images": 9})},
         "final_images": {"space": space(update={"final_images": 0})},
         "weight_bits": {"space": space(update={"weight_bits": 8})},
@@ -80,6 +82,7 @@ class TestDefinition:
             "weight_bits",
             "num_groups",
             "softmax_method",
+            "assignment",
             "search_images",
             "final_images",
         ],
@@ -140,7 +143,7 @@ class TestCheckSame:
             check_same(Folder(tmp_path), changed(definition, what.removeprefix("space.")))
         assert read_json(Folder(tmp_path).study) == before
 
-    @pytest.mark.parametrize("later", ["softmax_method", "final_images"])
+    @pytest.mark.parametrize("later", ["softmax_method", "assignment", "final_images"])
     def test_a_study_of_before_there_was_a_setting_is_refused(
         self, definition: Definition, tmp_path: Path, later: str
     ) -> None:
@@ -152,6 +155,18 @@ class TestCheckSame:
             StudyError, match=rf"its space\.{later} differs: not set then, .* now\."
         ):
             check_same(Folder(tmp_path), definition)
+
+    def test_such_a_study_is_exported_as_it_was_computed(self, definition: Definition) -> None:
+        written = definition.json()
+        assert space_of(written).model_dump(exclude={"weights", "images", "trials"}) == (
+            definition.space.model_dump(exclude={"weights", "images", "trials"})
+        )
+        del written["space"]["softmax_method"], written["space"]["assignment"]
+        space = space_of(written)
+        assert (space.softmax_method, space.assignment) == (
+            SoftmaxMethod.ROWS,
+            Assignment.NEAREST,
+        )
 
 
 class TestCheckFolder:

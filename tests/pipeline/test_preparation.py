@@ -162,8 +162,9 @@ class TestCache:
             ({"weight_bits": 8}, ["correct"]),
             ({"weight_method": "nearest"}, []),
             ({"softmax_method": "rows"}, ["correct", "sensitivity"]),
+            ({"assignment": "nearest"}, ["correct", "sensitivity"]),
         ],
-        ids=["weight_bits", "weight_method", "softmax_method"],
+        ids=["weight_bits", "weight_method", "softmax_method", "assignment"],
     )
     def test_other_weights_are_corrected_anew(
         self, run: Prepare, computed: list[str], change: dict[str, Any], expected: list[str]

@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 from pipeline.published import COLUMNS, PUBLISHED
 from pipeline.reports import reproduction_table
 from pipeline.reproduction import Experiment, reproduce
-from search_spaces import SoftmaxMethod, WeightMethod
+from search_spaces import Assignment, SoftmaxMethod, WeightMethod
 from tests.pipeline.test_reports import text
 
 
@@ -96,6 +96,21 @@ class TestReproduce:
         settings = ("digits",), "digits", folder, (6,), ("fixed 8", "upper bound"), 1, 40
         list(reproduce(Experiment(*settings, softmax_method=method), quiet))
         assert seen == {igq.Slices[method.name]}
+
+    @pytest.mark.parametrize("assignment", Assignment)
+    def test_channels_pick_their_groups_as_wanted(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, assignment: Assignment
+    ) -> None:
+        seen: set[str] = set()
+
+        def assembled(model: nn.Module, quantizers: Any, weights: Any) -> nn.Module:
+            seen.update(q.assignment.value for n, q in quantizers.items() if n.endswith("fc1"))
+            return assemble(model, quantizers, weights)
+
+        monkeypatch.setattr(reproduction, "assemble", assembled)
+        settings = ("digits",), "digits", folder, (6,), ("fixed 8",), 1, 40
+        list(reproduce(Experiment(*settings, assignment=assignment), quiet))
+        assert seen == {assignment.value}
 
     def test_the_same_experiment_gives_the_same_numbers(self, folder: Path) -> None:
         experiment = Experiment(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import igq
-from igq import GroupQuantizer, Slices
+from igq import Assignment, GroupQuantizer, Slices
 from igq.evaluation import log_probabilities
 from igq.grouping import SliceQuantizer
 from igq.modules import FakeQuantize, FakeQuantizeSlices, SwitchedFakeQuantize
@@ -38,12 +38,13 @@ class TestSwitchedFakeQuantize:
     @pytest.mark.parametrize("slices", [Slices.CHANNELS, Slices.UNIT_ROWS, Slices.WHOLE])
     @pytest.mark.parametrize("groups", [1, 2, 8])
     @pytest.mark.parametrize("bits", [2, 4, 8])
+    @pytest.mark.parametrize("assignment", Assignment)
     def test_it_gives_what_the_loaded_quantizer_gives(
-        self, activation: Tensor, slices: Slices, groups: int, bits: int
+        self, activation: Tensor, slices: Slices, groups: int, bits: int, assignment: Assignment
     ) -> None:
         upper = torch.linspace(1, 9, groups)
-        quantizer = GroupQuantizer(-upper.flip(0), upper, bits, slices)
-        slot = SwitchedFakeQuantize(slices, capacity=8)
+        quantizer = GroupQuantizer(-upper.flip(0), upper, bits, slices, assignment)
+        slot = SwitchedFakeQuantize(slices, 8, assignment)
         slot.load(quantizer)
         assert torch.equal(slot(activation), FakeQuantize(quantizer)(activation))
         assert slot.quantizer is quantizer
@@ -78,6 +79,9 @@ class TestSwitchedFakeQuantize:
     def test_what_it_cannot_hold_it_says(self) -> None:
         bounds = torch.zeros(4), torch.ones(4)
         assert not SwitchedFakeQuantize(Slices.ROWS, 3).takes(
+            GroupQuantizer(*bounds, 4, Slices.ROWS)
+        )
+        assert not SwitchedFakeQuantize(Slices.ROWS, 4, Assignment.LEAST_ERROR).takes(
             GroupQuantizer(*bounds, 4, Slices.ROWS)
         )
         assert not SwitchedFakeQuantize(Slices.ROWS, 3).takes(SliceQuantizer(4, Slices.ROWS))

@@ -189,7 +189,7 @@ class TestSwin:
 
         shapes = [(12, 36), (12, 12), (12, 48), (48, 12)]
         linear = sum(
-            32 * (2 * tokens * c + 4 * c * groups + (groups - 1) * tokens * d) for c, d in shapes
+            32 * (2 * tokens * c + 16 * c * groups + (groups - 1) * tokens * d) for c, d in shapes
         )
         rows = heads * tokens
         softmax = 32 * (rows * keys + 4 * rows * groups)

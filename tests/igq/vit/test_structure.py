@@ -12,7 +12,7 @@ from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 import igq
-from igq import Layer, Slices, UnsupportedModelError
+from igq import Assignment, Layer, Slices, UnsupportedModelError
 from igq.grouping import SliceQuantizer
 from igq.vit import assemble, stage_of, stages
 
@@ -78,6 +78,13 @@ class TestLayers:
         pairs = zip(igq.layers(vit), igq.layers(vit, Slices.ROWS), strict=True)
         changed = [one.name for one, other in pairs if one != other]
         assert changed == ["blocks.0.attn.softmax", "blocks.1.attn.softmax"]
+
+    def test_only_channels_pick_their_groups_otherwise_on_request(self, vit: nn.Module) -> None:
+        nearest = igq.layers(vit, assignment=Assignment.NEAREST)
+        pairs = zip(igq.layers(vit), nearest, strict=True)
+        changed = [one.name for one, other in pairs if one != other]
+        assert changed == [la.name for la in nearest if la.slices is Slices.CHANNELS]
+        assert {layer.assignment for layer in nearest} == {Assignment.NEAREST}
 
     def test_a_quantized_model_has_the_same_layers(
         self, vit: nn.Module, quantized: nn.Module

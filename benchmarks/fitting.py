@@ -24,7 +24,7 @@ from benchmarks.real import (
     bench,
     machine,
 )
-from igq import Assignment, Ranges
+from igq import Assignment, Ranges, Slices
 from igq.affine import affine_parameters, fake_quantize
 from igq.evaluation import log_probabilities, shifts
 from igq.grouping import GroupQuantizer, Quantizer, assign
@@ -37,11 +37,13 @@ SHARES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
 Quantizers = dict[str, Quantizer]
 
 
-def nearest(fitted: Mapping[str, Quantizer]) -> Quantizers:
-    """Groups that are picked by the nearest range."""
+def by_error(fitted: Mapping[str, Quantizer]) -> Quantizers:
+    """The same bounds, picked by the expected error."""
 
     def changed(q: Quantizer) -> Quantizer:
-        return replace(q, assignment=Assignment.NEAREST) if isinstance(q, GroupQuantizer) else q
+        if isinstance(q, GroupQuantizer) and q.slices is Slices.CHANNELS:
+            return replace(q, assignment=Assignment.LEAST_ERROR)
+        return q
 
     return {name: changed(q) for name, q in fitted.items()}
 
@@ -60,11 +62,11 @@ def envelopes(ranges: Ranges, fitted: Mapping[str, Quantizer]) -> Quantizers:
             lower[g], upper[g] = members[:, 0].min(), members[:, 1].max()
         return replace(q, lower=lower, upper=upper)
 
-    return {name: enveloping(name, q) for name, q in fitted.items()}
+    return by_error({name: enveloping(name, q) for name, q in fitted.items()})
 
 
 def least_squares(model: nn.Module, images: Tensor, fitted: Mapping[str, Quantizer]) -> Quantizers:
-    """Groups whose bounds are the share of the mean ones with the least squared error."""
+    """Groups whose bounds are the share of the given ones with the least squared error."""
     seen = activations(model, images)
 
     def shrunk(x: Tensor, q: Quantizer) -> Quantizer:
@@ -105,21 +107,25 @@ def choices(
     """The model with quantized activations, for each way of fitting and picking groups."""
     model, taken = given.model, images[:CALIBRATION_IMAGES]
 
-    def fitted(observed: nn.Module, count: int) -> tuple[Ranges, Quantizers]:
-        ranges = igq.observe(observed, images[:count])
+    def fitted(
+        observed: nn.Module, count: int, assignment: Assignment = Assignment.LEAST_ERROR
+    ) -> tuple[Ranges, Quantizers]:
+        ranges = igq.observe(observed, images[:count], assignment=assignment)
         candidates = igq.fit(ranges, [groups], bits)
         return ranges, candidates.select(igq.uniform(candidates.layers, groups))
 
-    ranges, mean = fitted(model, CALIBRATION_IMAGES)
+    _, wider = fitted(model, CALIBRATION_IMAGES)
+    ranges, mean = fitted(model, CALIBRATION_IMAGES, Assignment.NEAREST)
     rounded = copy.deepcopy(model)
     for name, weight in quantize_weights(model, bits).items():
         rounded.get_parameter(f"{name}.weight").data = weight.dequantize()
     made: dict[str, Callable[[], Quantizers]] = {
-        "taken: mean of members, least expected error, 32 images": lambda: mean,
-        "picked by the nearest range, as in the paper": lambda: nearest(mean),
+        "taken: a margin outside the mean, least expected error, 32 images": lambda: wider,
+        "the paper's: mean of members, nearest range": lambda: mean,
+        "bounds: mean of members": lambda: by_error(mean),
         "bounds: envelope of members": lambda: envelopes(ranges, mean),
-        "bounds: least squared error": lambda: least_squares(model, taken, mean),
-        "bounds: ranges drawn at random": lambda: at_random(ranges, mean, groups),
+        "bounds: least squared error": lambda: least_squares(model, taken, wider),
+        "bounds: ranges drawn at random": lambda: at_random(ranges, wider, groups),
         "8 images": lambda: fitted(model, 8)[1],
         "16 images": lambda: fitted(model, 16)[1],
         "observed with quantized weights": lambda: fitted(rounded, CALIBRATION_IMAGES)[1],

@@ -32,8 +32,9 @@ DRAWS = 100
 CHUNKS = 8
 """Decisions on a trial that is not stopped, and one more: as in a search."""
 Array = Float[np.ndarray, "..."]
-Stop = Callable[[Array, Array], bool]
-"""Whether a trial stops that has these KLs; those of all trials before it on the same images."""
+Stop = Callable[[Array, Array, Array], bool]
+"""Whether a trial stops that has these KLs. It also knows those of the trials before it that were
+not stopped, on the same images, and the mean KL of all that came as far."""
 
 STATISTICS: Mapping[str, Callable[[Array, Array], Array]] = {
     "mean KL": lambda kls, shifts: kls.mean(-1),
@@ -53,10 +54,23 @@ def best_of(before: Array) -> Array:
 def wilcoxon_pruner(p: float, chunk: int = 1) -> Stop:
     """Optuna's WilcoxonPruner on the mean KL of each `chunk` images."""
 
-    def stop(kls: Array, before: Array) -> bool:
+    def stop(kls: Array, before: Array, reached: Array) -> bool:
         mine, best = (row.reshape(-1, chunk).mean(1) for row in (kls, best_of(before)))
         test = wilcoxon(mine - best, alternative="greater", zero_method="zsplit").pvalue
         return bool(test < p and mine.mean() >= best.mean())
+
+    return stop
+
+
+def halving_pruner(chunk: int, factor: int) -> Stop:
+    """Optuna's SuccessiveHalvingPruner: the best of `factor` go on at 1, `factor`, ... chunks."""
+
+    def stop(kls: Array, before: Array, reached: Array) -> bool:
+        rung = len(kls) // chunk
+        while rung % factor == 0:
+            rung //= factor
+        competing = np.sort([*reached, kls.mean()])
+        return rung == 1 and bool(kls.mean() > competing[max(0, len(competing) // factor - 1)])
 
     return stop
 
@@ -66,13 +80,17 @@ def rules(chunk: int) -> Mapping[str, Stop]:
     chunked = {f"Wilcoxon of chunks, p {p}": wilcoxon_pruner(p, chunk) for p in (0.05, 0.1, 0.2)}
     single = {f"Wilcoxon of images, p {p}": wilcoxon_pruner(p) for p in (0.01, 0.05, 0.1)}
     return {
-        "none": lambda kls, before: False,
+        "none": lambda kls, before, reached: False,
         **chunked,
         **single,
-        "worse than the median": lambda kls, before: bool(
+        "successive halving, 1 of 2": halving_pruner(chunk, 2),
+        "successive halving, 1 of 4": halving_pruner(chunk, 4),
+        "worse than the median": lambda kls, before, reached: bool(
             kls.mean() > np.median(before.mean(1)) and len(before) > 1
         ),
-        "worse than the best": lambda kls, before: bool(kls.mean() > best_of(before).mean()),
+        "worse than the best": lambda kls, before, reached: bool(
+            kls.mean() > best_of(before).mean()
+        ),
     }
 
 
@@ -102,9 +120,12 @@ def pruning(search: Array) -> None:
         for _ in range(DRAWS):
             kls = generator.permutation(search[:, :, 0])[:, generator.permutation(images)]
             winner, full, seen, stopped = int(kls.mean(1).argmin()), [0], 0, False
+            reached = {end: [kls[0, :end].mean()] for end in range(chunk, images + 1, chunk)}
             for number in range(1, len(kls)):
                 for end in range(chunk, images + 1, chunk):
-                    if end < images and stop(kls[number, :end], kls[full, :end]):
+                    mine, others = kls[number, :end], np.array(reached[end])
+                    reached[end].append(mine.mean())
+                    if end < images and stop(mine, kls[full, :end], others):
                         stopped |= number == winner
                         break
                 else:

@@ -24,6 +24,8 @@ MAX_STEPS = 50
 """Steps of assignment and update; it stops at the first one that moves no slice."""
 CELLS = 512
 """Ranges are fitted after rounding to this many levels: our choice, so that fitting is quick."""
+MARGIN = 1.5
+"""Standard deviations by which bounds lie outside the mean of their members (our choice)."""
 SMALLEST_WIDTH = 1e-12
 """Of a range that is divided by."""
 
@@ -183,8 +185,8 @@ def fit_groups(
     """Fit the bounds for every number of groups to (min, max) ranges of calibration images.
 
     One group is the plain layer-wise quantizer, with the global minimum and maximum as bounds;
-    more groups take the mean of their members' ranges, which minimises Eq. 4; `assignment` says
-    how slices pick one of them afterwards.
+    more groups take the mean of their members' ranges, which minimises Eq. 4. Where slices will
+    pick by expected error bounds lie `MARGIN` deviations outside it, so that most members fit in.
 
     Raises:
         InvalidArgumentError: `bits` or `num_groups` out of range, or a range is not finite.
@@ -204,7 +206,12 @@ def fit_groups(
     starts = _spread_out(cells, weights, max(num_groups))
 
     def fitted(g: int) -> GroupQuantizer:
-        bounds = _envelope(points) if g == 1 else _alternate(cells, weights, starts[:g])
+        bounds = _envelope(points)
+        if g > 1:
+            bounds = _alternate(cells, weights, starts[:g])
+            if assignment is Assignment.LEAST_ERROR:
+                outwards = bounds.new_tensor([-MARGIN, MARGIN])
+                bounds = bounds + outwards * _deviation(cells, weights, bounds)
         lower, upper = bounds.to(ranges.dtype).unbind(-1)
         return GroupQuantizer(lower.contiguous(), upper.contiguous(), bits, slices, assignment)
 
@@ -256,11 +263,30 @@ def _alternate(
     weighted = torch.cat((points * weights, weights), dim=-1)
     previous: Tensor | None = None
     for _ in range(MAX_STEPS):
-        # |p - b|^2 without |p|^2, which no assignment depends on; the least of a row is found fast
-        members = torch.addmm(bounds.square().sum(-1), points, bounds.T, alpha=-2).argmin(-1)
+        members = _nearest(points, bounds)
         if previous is not None and torch.equal(members, previous):
             break
         sums = bounds.new_zeros(len(bounds), 3).index_add_(0, members, weighted)
         bounds = torch.where(sums[:, 2:] > 0, sums[:, :2] / sums[:, 2:].clamp(min=1), bounds)
         previous = members
     return bounds
+
+
+def _deviation(
+    points: Float[Tensor, "points 2"],
+    weights: Float[Tensor, "points 1"],
+    bounds: Float[Tensor, "groups 2"],
+) -> Float[Tensor, "groups 2"]:
+    """The standard deviation of each group's members from its bounds; 0 where there is none."""
+    members = _nearest(points, bounds)
+    squares = (points - bounds[members]).square() * weights
+    sums = bounds.new_zeros(len(bounds), 3)
+    sums.index_add_(0, members, torch.cat((squares, weights), dim=-1))
+    return (sums[:, :2] / sums[:, 2:].clamp(min=1)).sqrt()
+
+
+def _nearest(
+    points: Float[Tensor, "points 2"], bounds: Float[Tensor, "groups 2"]
+) -> Int[Tensor, " points"]:
+    # |p - b|^2 without |p|^2, which no assignment depends on; the least of a row is found fast
+    return torch.addmm(bounds.square().sum(-1), points, bounds.T, alpha=-2).argmin(-1)

@@ -71,7 +71,10 @@ class Assignment(StrEnum):
     NEAREST = "nearest"
     """The bounds nearest to the slice's range, as in the paper (Eq. 4 and 5)."""
     LEAST_ERROR = "least_error"
-    """The bounds with the least expected error of the slice's values (our choice)."""
+    """The bounds with the least expected error of the slice's values (our choice).
+
+    Bounds are fitted for it: they lie a margin outside the mean of their members.
+    """
 
 
 _OWN_RANGE = (Slices.TOKENS, Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS, Slices.HEADS)

@@ -35,21 +35,22 @@ class Calibration:
     def candidates_file(self) -> Path:
         """The candidates that were fitted to these weights and calibration images."""
         space = self.space
-        key = digest([self.model_key, self.images_key, space.num_groups, space.activation_bits])
+        fitted = [space.num_groups, space.activation_bits, space.assignment]
+        key = digest([self.model_key, self.images_key, *fitted])
         return self.folder.cache / f"candidates_{key}.safetensors"
 
     def weights_file(self, bits: int) -> Path:
         """The corrected weights of so many bits that follow from these candidates."""
         space = self.space
-        chosen = [space.softmax_method, space.assignment]
-        key = digest([self.candidates_file.stem, bits, self._steps, *chosen])
+        key = digest([self.candidates_file.stem, bits, self._steps, space.softmax_method])
         return self.folder.cache / f"weights_{key}.safetensors"
 
     def compute(self, model: nn.Module, images: Images, steps: Steps) -> None:
         """Fit, and correct the weights, unless it was done before."""
         space = self.space
         if not self.candidates_file.exists():
-            ranges = observe(model, images.values)
+            slices, assignment = _chosen(space)
+            ranges = observe(model, images.values, softmax=slices, assignment=assignment)
             progress = steps("fitting every layer for every number of groups")
             fitted = fit(ranges, space.num_groups, space.base_bits[1], progress)
             save_candidates(self.candidates_file, fitted)
@@ -103,7 +104,12 @@ def listed_layers(model: nn.Module, space: SearchSpace) -> tuple[Layer, ...]:
     Raises:
         UnsupportedModelError: the model's layers cannot be listed.
     """
-    return layers(model, Slices[space.softmax_method.name], Assignment(space.assignment.value))
+    return layers(model, *_chosen(space))
+
+
+def _chosen(space: SearchSpace) -> tuple[Slices, Assignment]:
+    """What a space says of softmax maps and of how channels pick their groups, in igq's words."""
+    return Slices[space.softmax_method.name], Assignment(space.assignment.value)
 
 
 def options_of(space: SearchSpace) -> Options | None:

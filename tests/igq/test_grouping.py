@@ -11,6 +11,7 @@ from torch import Tensor
 from igq import Assignment, GroupQuantizer, InvalidArgumentError, Slices, fit_groups
 from igq.affine import affine_parameters, fake_quantize
 from igq.grouping import (
+    MARGIN,
     Groups,
     SliceQuantizer,
     _alternate,
@@ -193,6 +194,29 @@ class TestFit:
             mean = points[group == i].mean(0)
             bounds = torch.stack((fitted.lower[i], fitted.upper[i]))
             assert (bounds - mean).abs().max() <= width / 50  # ranges are rounded before fitting
+
+    @settings(max_examples=40)
+    @given(seed=SEEDS, num_groups=st.integers(2, 6))
+    def test_where_errors_decide_bounds_lie_a_margin_outside_the_mean(
+        self, seed: int, num_groups: int
+    ) -> None:
+        ranges = random_ranges(seed)
+        mean = fit_one(ranges, num_groups)
+        wider = fit_groups(ranges, [num_groups], 4, Slices.CHANNELS, Assignment.LEAST_ERROR)
+        lower, upper = wider[num_groups].lower, wider[num_groups].upper
+        points = ranges.reshape(-1, 2)
+        group = assign(points, mean.groups, Assignment.NEAREST)
+        width = (points.amax(0) - points.amin(0)).max().item()
+        for i in group.unique():
+            below, above = points[group == i].std(0, correction=0)
+            # ranges are rounded before fitting
+            assert (mean.lower[i] - lower[i] - MARGIN * below).abs() <= width / 50
+            assert (upper[i] - mean.upper[i] - MARGIN * above).abs() <= width / 50
+
+    def test_one_group_is_as_wide_however_groups_are_picked(self) -> None:
+        ranges = random_ranges(0)
+        wider = fit_groups(ranges, [1], 4, Slices.CHANNELS, Assignment.LEAST_ERROR)[1]
+        assert torch.equal(wider.upper, fit_one(ranges, 1).upper)
 
     @settings(max_examples=40)
     @given(seed=SEEDS)

@@ -130,7 +130,7 @@ class TestExport:
         model = load_model(searched.request.space)
         score = igq.evaluate(igq.load(exported.path).model, images, reference=model)
         assert score.kls is not None
-        assert score.kls.tolist() == pytest.approx(list(searched.result.best.kls), rel=1e-4)
+        assert score.kls.tolist() == pytest.approx(list(searched.result.best.kls), rel=1e-3)
 
     def test_notes_where_it_comes_from(self, searched: Searched, exported: Exported) -> None:
         notes = igq.load(exported.path).notes
@@ -318,4 +318,4 @@ def test_a_worker_s_objective_agrees_with_the_exported_model(
         chunk_size=8,
     )
     (seen,) = Objective(task).evaluate(exported.trial.proposal.allocation)
-    assert seen.kls == pytest.approx(list(exported.trial.kls), rel=1e-4)
+    assert seen.kls == pytest.approx(list(exported.trial.kls), rel=1e-3)

@@ -162,7 +162,7 @@ class TestCache:
             ({"weight_bits": 8}, ["correct"]),
             ({"weight_method": "nearest"}, []),
             ({"softmax_method": "rows"}, ["correct", "sensitivity"]),
-            ({"assignment": "nearest"}, ["correct", "sensitivity"]),
+            ({"assignment": "nearest"}, ["observe", "fit", "correct", "sensitivity"]),
         ],
         ids=["weight_bits", "weight_method", "softmax_method", "assignment"],
     )

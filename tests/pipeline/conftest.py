@@ -117,11 +117,14 @@ def write_space() -> Callable[..., Path]:
 
 @pytest.fixture
 def make_request(tmp_path: Path, write_space: Callable[..., Path]) -> Callable[..., Request]:
-    """A request for the tiny space, in tmp_path/study unless `out` says otherwise."""
+    """A request for the tiny space, in tmp_path/study unless `out` says otherwise.
+
+    Without rivals, which take several times as long as the study itself.
+    """
 
     def make(out: Path | None = None, space: dict[str, Any] | None = None, **more: Any) -> Request:
         loaded = search_spaces.load(write_space(tmp_path / "space", **(space or {})))
-        return Request(loaded, out or tmp_path / "study", **more)
+        return Request(loaded, out or tmp_path / "study", **({"rivals": False} | more))
 
     return make
 

@@ -292,7 +292,7 @@ class TestMixed:
     def test_the_uniform_setting_predicts_what_groups_alone_would(
         self, make_request: Make, run: Run, tmp_path: Path, result: Result
     ) -> None:
-        plain = run(make_request(tmp_path / "plain", trials=4, rivals=False))
+        plain = run(make_request(tmp_path / "plain", trials=4))
         first, second = (r.trials[0].kls for r in (plain, result))
         assert first == pytest.approx(second, rel=1e-5)
 
@@ -310,7 +310,7 @@ class TestMixed:
 
     @pytest.mark.parametrize("tied", ["block", "kind"])
     def test_settings_are_tied_too(self, make_request: Make, run: Run, tied: str) -> None:
-        result = run(make_request(space=self.SPACE | {"tied": tied}, trials=6, rivals=False))
+        result = run(make_request(space=self.SPACE | {"tied": tied}, trials=6))
         assert len(result.trials) == 6
 
 
@@ -324,8 +324,9 @@ class TestSize:
         return run(make_request(space=self.SPACE, trials=16))
 
     def test_it_matters_and_every_trial_keeps_it_rivals_too(
-        self, make_request: Make, run: Run, result: Result, tmp_path: Path
+        self, make_request: Make, run: Run, tmp_path: Path
     ) -> None:
+        result = run(make_request(space=self.SPACE, trials=16, rivals=True))
         sizes = {t.proposal.origin: t.proposal.size or 0 for t in reversed(result.trials)}
         most = sizes[Origin.UNIFORM]  # 4 bits everywhere
         assert all(0 < (t.proposal.size or 0) <= most for t in result.trials)
@@ -333,7 +334,7 @@ class TestSize:
         assert {"random", "repaired"} <= {row.name for row in result.comparisons}
         assert all(0 < (row.size or 0) <= most for row in result.comparisons)
         space = {**self.SPACE, "max_size": None}
-        free = run(make_request(tmp_path / "free", space=space, trials=16, rivals=False))
+        free = run(make_request(tmp_path / "free", space=space, trials=16))
         assert max(t.proposal.size or 0 for t in free.trials) > most
 
     def test_what_is_written_says_it(self, result: Result) -> None:
@@ -372,7 +373,7 @@ class TestSize:
     def test_where_weights_have_their_bits_it_is_kept_by_all_and_not_shown(
         self, make_request: Make, run: Run
     ) -> None:
-        result = run(make_request(space={"max_size": {"weight_bits": 4}}, trials=4, rivals=False))
+        result = run(make_request(space={"max_size": {"weight_bits": 4}}, trials=4))
         assert {trial.proposal.size for trial in result.trials} == {None}
         assert {row.size for row in result.comparisons} == {None}
 
@@ -389,7 +390,7 @@ class TestWithoutRivals:
     def test_the_study_s_own_random_trials_stand_for_random(
         self, make_request: Make, run: Run
     ) -> None:
-        result = run(make_request(rivals=False))
+        result = run(make_request())
         rows = {row.name: row for row in result.comparisons}
         assert list(rows) == ["best", "uniform", "ilp", "fisher", "random"]
         assert rows["random"].forwards == 3 * 8
@@ -399,7 +400,7 @@ class TestSeeds:
     def test_the_same_seed_gives_the_same_result_to_the_letter(
         self, make_request: Make, run: Run, tmp_path: Path
     ) -> None:
-        first, second = (run(make_request(tmp_path / name)) for name in ("a", "b"))
+        first, second = (run(make_request(tmp_path / name, rivals=True)) for name in ("a", "b"))
         assert first.folder.result.read_bytes() == second.folder.result.read_bytes()
         assert timeless(first.trials) == timeless(second.trials)
 
@@ -414,7 +415,7 @@ class TestSeeds:
 
 class TestWithoutFinalImages:
     def test_the_least_kl_on_search_images_is_best(self, make_request: Make, run: Run) -> None:
-        result = run(make_request(space={"final_images": 0}, rivals=False))
+        result = run(make_request(space={"final_images": 0}))
         assert result.final is None
         assert not result.folder.final.exists()
         assert result.best.kl == min(t.kl for t in result.trials if t.state is State.COMPLETE)
@@ -476,7 +477,7 @@ class TestInterruption:
     def test_a_finished_study_resumed_as_it_is_comes_to_the_same_result(
         self, make_request: Make, run: Run
     ) -> None:
-        request = make_request()
+        request = make_request(rivals=True)
         first = run(request)
         written = first.folder.result.read_bytes()
         again = run(replace(request, resume=True), Interrupted(after=0))

@@ -87,7 +87,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
 def test_real_studies_over_seeds(
     make_request: Callable[..., Request], screen: Screen, tmp_path: Path
 ) -> None:
-    requests = make_request(tmp_path / "seeds", trials=8).over_seeds(2)
+    requests = make_request(tmp_path / "seeds", trials=8, rivals=True).over_seeds(2)
     assert [request.out.name for request in requests] == ["seed-0", "seed-1"]
     for request in requests:
         search(request, InProcess(), InMemoryTracker(), screen)

@@ -61,7 +61,7 @@ def main() -> None:
     few = {"final_images": 0, "validation_images": 2}
     space = search_spaces.load(options.space).model_copy(update=few)
     weights = ASSETS / "weights" / f"{space.model.name.partition('.')[0]}.safetensors"
-    model = load_model(space, weights)
+    model = load_model(space, weights)[0]
     folder = str(ASSETS / "images" / "train1000")
     source = open_source(folder, Preprocessing.of(model))
     images = draw({"search": (source, space.search_images, space.search_images)}, options.seed)

@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     space = space_of(options.space)
-    model = load_model(space, options.weights)
+    model = load_model(space, options.weights)[0]
     name = options.images or space.images
     assert name is not None, "--images must be given, as the space names none"
     source = open_source(name, Preprocessing.of(model))

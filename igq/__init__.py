@@ -29,8 +29,9 @@ from igq.fisher import predicted_sensitivity
 from igq.grouping import GroupQuantizer, fit_groups
 from igq.layers import Assignment, Layer, Slices, grouped
 from igq.observer import Ranges, observe
+from igq.rotation import Rotation
 from igq.sensitivity import sensitivity
-from igq.vit import create, create_pretrained, layers, quantize
+from igq.vit import create, create_pretrained, layers, quantize, rotated
 
 __all__ = [
     "Allocation",
@@ -46,6 +47,7 @@ __all__ = [
     "InvalidArgumentError",
     "Layer",
     "Ranges",
+    "Rotation",
     "Score",
     "Slices",
     "UnsupportedModelError",
@@ -66,6 +68,7 @@ __all__ = [
     "paired_difference",
     "predicted_sensitivity",
     "quantize",
+    "rotated",
     "save",
     "sensitivity",
     "uniform",

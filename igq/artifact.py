@@ -23,7 +23,7 @@ from igq.affine import QuantizedTensor, check_bits
 from igq.allocation import Allocation
 from igq.errors import ArtifactError, IgqError
 from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer
-from igq.layers import Assignment, Slices, grouped
+from igq.layers import Assignment, Slices, check_num_groups, grouped
 from igq.vit import (
     Architecture,
     architecture,
@@ -32,11 +32,12 @@ from igq.vit import (
     quantized_weights,
     quantizers,
     remake,
+    with_rotated,
 )
 
-SCHEMA = 2
-READABLE = (1, 2)
-"""In schema 1 every group is picked as in the paper."""
+SCHEMA = 3
+READABLE = (1, 2, 3)
+"""In schema 1 every group is picked as in the paper; before 3 nothing is rotated."""
 FORMAT = "igq-artifact"
 
 
@@ -169,8 +170,12 @@ def _read(path: Path) -> Artifact:
 
 def _allocation(model: nn.Module) -> Allocation:
     fitted = quantizers(model)
-    groups = ((layer.name, fitted.get(layer.name)) for layer in grouped(layers(model)))
-    return Allocation.of({n: q.num_groups for n, q in groups if isinstance(q, GroupQuantizer)})
+    held = ((layer.name, fitted.get(layer.name)) for layer in grouped(layers(model)))
+    return Allocation.of({n: q.num_groups for n, q in held if q is not None and _in_groups(q)})
+
+
+def _in_groups(quantizer: Quantizer) -> bool:
+    return isinstance(quantizer, GroupQuantizer) or quantizer.slices is Slices.TOKEN_GROUPS
 
 
 def _manifest(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,14 +190,15 @@ def _manifest(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, Any]:
             for name, q in quantizers(model).items()
         },
         "weights": {name: {"bits": w.bits} for name, w in quantized_weights(model).items()},
+        "rotated": [layer.name for layer in layers(model) if layer.rotated],
         "notes": dict(notes),
     }
 
 
-def _bounds(quantizer: Quantizer) -> dict[str, str]:
+def _bounds(quantizer: Quantizer) -> dict[str, str | int]:
     """Where an activation's bounds come from, and how slices pick them."""
     if isinstance(quantizer, SliceQuantizer):
-        return {"bounds": "own"}
+        return {"bounds": "own", "num_groups": quantizer.num_groups}
     return {"bounds": "fitted", "assignment": quantizer.assignment.value}
 
 
@@ -216,6 +222,7 @@ def _rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.M
     stored = _inside("parameters", tensors)
     noted = manifest["model"]
     model = remake(Architecture(noted["name"], noted["arguments"])).to(next(iter(stored.values())))
+    model = with_rotated(model, manifest.get("rotated", ()))
     weights = {
         name: _weight(_inside(f"weights.{name}", tensors), model.get_parameter(f"{name}.weight"), w)
         for name, w in manifest["weights"].items()
@@ -255,7 +262,11 @@ def _quantizer(stored: Mapping[str, Tensor], noted: Mapping[str, Any]) -> Quanti
     if noted["bounds"] not in ("fitted", "own"):
         raise ValueError(f"bounds must be 'fitted' or 'own', but are {noted['bounds']!r}")
     if noted["bounds"] == "own":
-        return SliceQuantizer(check_bits(noted["bits"]), Slices(noted["slices"]))
+        own_groups = noted.get("num_groups", 1)
+        check_num_groups([own_groups])
+        return SliceQuantizer(check_bits(noted["bits"]), Slices(noted["slices"]), own_groups)
+    if Slices(noted["slices"]).own_range:
+        raise ValueError(f"{noted['slices']} have ranges of their own, but bounds are 'fitted'")
     groups = stored["lower"].shape[:1]
     return GroupQuantizer(
         _checked("lower", stored["lower"], groups),

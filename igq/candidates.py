@@ -10,7 +10,7 @@ from torch import Tensor
 from igq.affine import check_bits
 from igq.errors import InvalidArgumentError
 from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, fit_groups
-from igq.layers import Layer, check_num_groups
+from igq.layers import Layer, Slices, check_num_groups, num_cells
 from igq.observer import Ranges
 from igq.settings import Choice, Setting
 
@@ -74,7 +74,8 @@ class Candidates:
         chosen: dict[str, Quantizer] = {}
         for layer in self.layers:
             fitted = next(iter(self.quantizers[layer.name].values()))
-            own = SliceQuantizer(fitted.bits, layer.slices)
+            cells = num_cells(layer.channels) if layer.slices is Slices.TOKEN_GROUPS else 1
+            own = SliceQuantizer(fitted.bits, layer.slices, cells)
             chosen[layer.name] = own if layer.grouped else fitted
         return chosen
 
@@ -134,7 +135,7 @@ def with_bounds(
 
     def quantizer(layer: Layer, groups: int) -> Quantizer:
         if layer.slices.own_range:
-            return SliceQuantizer(layer.bits or bits, layer.slices)
+            return SliceQuantizer(layer.bits or bits, layer.slices, groups)
         lower, upper = stored[f"{layer.name}/{groups}"].unbind(-1)
         return GroupQuantizer(lower, upper, layer.bits or bits, layer.slices, layer.assignment)
 
@@ -149,10 +150,10 @@ def _fit_layer(
     layer: Layer, ranges: Ranges, num_groups: Sequence[int], bits: int
 ) -> Mapping[int, Quantizer]:
     layer_bits = check_bits(layer.bits or bits)
+    choices = _choices(layer, num_groups)
     if layer.slices.own_range:  # our choice, measured in docs/decisions.md
-        return {1: SliceQuantizer(layer_bits, layer.slices)}
-    choices, seen = _choices(layer, num_groups), ranges[layer.name]
-    return fit_groups(seen, choices, layer_bits, layer.slices, layer.assignment)
+        return {groups: SliceQuantizer(layer_bits, layer.slices, groups) for groups in choices}
+    return fit_groups(ranges[layer.name], choices, layer_bits, layer.slices, layer.assignment)
 
 
 def _choices(layer: Layer, num_groups: Sequence[int]) -> Sequence[int]:

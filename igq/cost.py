@@ -14,20 +14,31 @@ bounds a difference, its positive part, a product with 1 / width, two squares, t
 q, k and v have ranges of their own in every image, whatever the allocation: each token of q and
 k, each channel of v. That is 32 [2 N C] each, and for the scores, which have one scale for each
 query and key, 32 [N K] multiplications more. The scales of v pass through its product. The
-classifier's input costs as much as q, with N = 1. Rows of a softmax map that keep their sum need
-that sum, the mean of v, and its product with what is missing: 32 [N K + 3 N D].
+classifier's input costs as much as q, with N = 1. Tokens whose channels are in G groups, each with
+its own range, cost 32 [2 N C + G N D]: as many sums as groups of channels, and one multiplication
+of each output more. Rotating a layer's input costs 32 [N C log2 B], with B channels rotated
+together. Rows of a softmax map that keep their sum need that sum, the mean of v, and its product
+with what is missing: 32 [N K + 3 N D].
 
-One group everywhere is the plain quantizer, whose bounds are fixed: nothing is added.
+One group of channels or rows is the plain quantizer, whose bounds are fixed: nothing is added.
 BOPs measure arithmetic, not latency.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import log2
 from typing import TypeVar
 
 from igq.affine import check_bits
 from igq.errors import InvalidArgumentError
-from igq.layers import Assignment, Layer, Slices, check_num_groups
+from igq.layers import (
+    Assignment,
+    Layer,
+    Slices,
+    check_num_groups,
+    num_runs,
+    rotation_width,
+)
 from igq.settings import Choice
 from igq.size import SizeTable
 from igq.tables import CostTable
@@ -44,19 +55,22 @@ def product_bops(layer: Layer, weight_bits: int, activation_bits: int) -> int:
 
 
 def grouping_bops(layer: Layer, num_groups: int) -> int:
-    """BOPs that `num_groups` groups add on one image (Table 1).
+    """BOPs that `num_groups` groups add on one image (Table 1), and a rotation with them.
 
     >>> fc = Layer("fc", Slices.CHANNELS, tokens=2, channels=3, outputs=5, weighted=True)
     >>> grouping_bops(fc, 4) == 32 * (2 * 2 * 3 + 4 * 3 * 4 + 3 * 2 * 5)
     True
     """
     n, c, d, g = layer.tokens, layer.channels, layer.outputs, num_groups
-    if g == 1:
-        return 0
+    rotation = n * c * int(log2(rotation_width(c))) if layer.rotated else 0
     match layer.slices:
+        case Slices.TOKEN_GROUPS:
+            return FLOAT_BITS * (rotation + 2 * n * c + num_runs(c, g) * n * d)
+        case _ if g == 1:
+            return FLOAT_BITS * rotation
         case Slices.CHANNELS:
             picking = 4 if layer.assignment is Assignment.NEAREST else 16
-            return FLOAT_BITS * (2 * n * c + picking * c * g + (g - 1) * n * d)
+            return FLOAT_BITS * (rotation + 2 * n * c + picking * c * g + (g - 1) * n * d)
         case Slices.ROWS | Slices.UNIT_ROWS:
             return FLOAT_BITS * (n * c + 4 * n * g)
         case _:
@@ -66,7 +80,7 @@ def grouping_bops(layer: Layer, num_groups: int) -> int:
 def constant_bops(layer: Layer) -> int:
     """BOPs that a layer adds to its product whatever its number of groups."""
     n, c, d = layer.tokens, layer.channels, layer.outputs  # k and v have no outputs
-    if layer.slices.own_range:
+    if layer.slices.own_range and not layer.grouped:
         return FLOAT_BITS * (2 * n * c + n * d)
     return FLOAT_BITS * (n * c + 3 * n * d) if layer.slices is Slices.UNIT_ROWS else 0
 
@@ -83,7 +97,7 @@ class BopsTable(CostTable):
     """
 
     base: Mapping[str, int]
-    """BOPs of each layer with one group."""
+    """BOPs of each layer with the plain quantizer."""
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What `tied` made one: its name -> the layers that share a choice. Every other is itself."""
     sizes: SizeTable | None = None
@@ -145,7 +159,7 @@ class BopsTable(CostTable):
 
     @property
     def ungrouped(self) -> int:
-        """BOPs of the model with one group in every layer: what overhead is measured against."""
+        """BOPs of the model with plain quantizers: what overhead is measured against."""
         return self.fixed + sum(self.base.values())
 
     def overhead(self, bops: int) -> float:

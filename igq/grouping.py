@@ -19,6 +19,7 @@ from torch import Tensor
 from igq.affine import Bits, affine_parameters, check_bits, fake_quantize
 from igq.errors import InvalidArgumentError
 from igq.layers import Assignment, Slices, check_num_groups, slice_ranges
+from igq.token_groups import fake_quantize_runs
 
 MAX_STEPS = 50
 """Steps of assignment and update; it stops at the first one that moves no slice."""
@@ -83,16 +84,16 @@ class GroupQuantizer:
 
 @dataclass(frozen=True)
 class SliceQuantizer:
-    """One quantizer for each slice, its bounds the slice's own range: the limit of many groups."""
+    """One quantizer for each slice, its bounds the slice's own range; nothing is fitted."""
 
     bits: int
     slices: Slices
+    num_groups: int = 1
+    """Of a token, where `slices` are `Slices.TOKEN_GROUPS`."""
 
     def __call__(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         """Fake-quantize `x`, each slice with its own minimum and maximum as bounds."""
-        lower, upper = slice_ranges(x, self.slices).unbind(-1)
-        parameters = affine_parameters(lower, upper, self.bits)
-        return completed(fake_quantize(x, *parameters, self.bits), self.slices)
+        return quantize_own_ranges(x, self.bits, self.slices, self.num_groups)
 
 
 Quantizer = GroupQuantizer | SliceQuantizer
@@ -159,6 +160,20 @@ def quantize_slices(
         group = assign(slice_ranges(x, slices), groups, assignment)
         scale, zero_point = scale[group], zero_point[group]
     return completed(fake_quantize(x, scale, zero_point, bits), slices)
+
+
+def quantize_own_ranges(
+    x: Float[Tensor, "images ..."],
+    bits: Bits,
+    slices: Slices,
+    num_groups: int | Int[Tensor, ""] = 1,
+) -> Float[Tensor, "images ..."]:
+    """Fake-quantize each slice with its own range; tokens in groups have `num_groups` each."""
+    if slices is Slices.TOKEN_GROUPS:
+        return fake_quantize_runs(x, num_groups, bits)
+    lower, upper = slice_ranges(x, slices).unbind(-1)
+    parameters = affine_parameters(lower, upper, bits)
+    return completed(fake_quantize(x, *parameters, bits), slices)
 
 
 def completed(x: Float[Tensor, "images ..."], slices: Slices) -> Float[Tensor, "images ..."]:

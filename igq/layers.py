@@ -26,6 +26,8 @@ class Slices(Enum):
 
     CHANNELS = "channels"
     """An input of a linear layer, (images, ..., channels): the range is taken over tokens."""
+    TOKEN_GROUPS = "token groups"
+    """The same input: each token's channels in groups side by side, each with its own range."""
     ROWS = "rows"
     """A softmax map, (images, heads, queries, keys): the range is taken over keys."""
     UNIT_ROWS = "unit rows"
@@ -53,6 +55,8 @@ class Slices(Enum):
                 return tuple(range(1, dimensions - 1))
             case Slices.ROWS | Slices.UNIT_ROWS | Slices.TOKENS | Slices.HEAD_TOKENS:
                 return (dimensions - 1,)
+            case Slices.TOKEN_GROUPS:
+                raise NotImplementedError("the range of a part of an axis: igq.token_groups")
             case Slices.HEAD_CHANNELS:
                 return (dimensions - 2,)
             case Slices.HEADS:
@@ -77,9 +81,23 @@ class Assignment(StrEnum):
     """
 
 
-_OWN_RANGE = (Slices.TOKENS, Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS, Slices.HEADS)
+_OWN_RANGE = (
+    Slices.TOKEN_GROUPS,
+    Slices.TOKENS,
+    Slices.HEAD_TOKENS,
+    Slices.HEAD_CHANNELS,
+    Slices.HEADS,
+)
 ROWS = (Slices.ROWS, Slices.UNIT_ROWS)
 """The ways of slicing a softmax map."""
+INPUTS = (Slices.CHANNELS, Slices.TOKEN_GROUPS)
+"""The ways of slicing the input of a linear layer in a block."""
+CELLS = 24
+"""What a token's channels are divided into: many numbers of groups divide it (our choice)."""
+MOST_CELLS = 32
+"""Where 24 does not divide the channels, the greatest number up to this that does."""
+MOST_ROTATED = 64
+"""Channels that are rotated together, at most (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -106,26 +124,60 @@ class Layer:
     bits: int | None = None
     """Bits that the method fixes for this layer; None: the caller's `activation_bits`."""
     assignment: Assignment = Assignment.NEAREST
+    rotated: bool = False
+    """Whether the product is computed in a rotated basis."""
 
     @property
     def grouped(self) -> bool:
         """Whether the number of groups of this layer is searched."""
-        return self.slices is Slices.CHANNELS or self.slices in ROWS
+        return self.slices in INPUTS or self.slices in ROWS
 
     @property
     def num_slices(self) -> int:
-        """Slices in one image: the most groups that can differ."""
+        """Slices in one image: what picks a group, or has a range of its own."""
         match self.slices:
             case Slices.CHANNELS:
                 return self.channels
             case Slices.ROWS | Slices.UNIT_ROWS | Slices.TOKENS | Slices.HEAD_TOKENS:
                 return self.tokens
+            case Slices.TOKEN_GROUPS:
+                return self.tokens * num_cells(self.channels)
             case Slices.HEAD_CHANNELS:
                 return self.heads * self.channels
             case Slices.HEADS:
                 return self.heads
             case Slices.WHOLE:
                 return 1
+
+
+def num_cells(channels: int) -> int:
+    """Cells of so many channels, all as wide: the most groups that a token can have.
+
+    >>> num_cells(768), num_cells(1024), num_cells(10)
+    (24, 32, 10)
+    """
+    if channels % CELLS == 0:
+        return CELLS
+    return max(count for count in range(1, MOST_CELLS + 1) if channels % count == 0)
+
+
+def num_runs(channels: int, num_groups: int) -> int:
+    """Groups that a token really has where so many are wanted: runs of as many cells each.
+
+    >>> num_runs(192, 8), num_runs(192, 10), num_runs(10, 16)
+    (8, 8, 10)
+    """
+    cells = num_cells(channels)
+    return -(-cells // -(-cells // num_groups))
+
+
+def rotation_width(channels: int) -> int:
+    """Channels that are rotated together: the largest power of two that divides them, up to 64.
+
+    >>> rotation_width(192), rotation_width(24), rotation_width(7)
+    (64, 8, 1)
+    """
+    return min(channels & -channels, MOST_ROTATED)
 
 
 def grouped(layers: Iterable[Layer]) -> tuple[Layer, ...]:

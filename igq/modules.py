@@ -12,16 +12,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from igq.affine import QuantizedTensor, affine_parameters, fake_quantize
+from igq.affine import QuantizedTensor
 from igq.grouping import (
     GroupQuantizer,
     Groups,
     Quantizer,
     SliceQuantizer,
-    completed,
+    quantize_own_ranges,
     quantize_slices,
 )
 from igq.layers import Assignment, Layer, Slices, slice_ranges
+from igq.rotation import rotate
 
 Slot = Callable[[Layer], nn.Module]
 """Makes the module that a layer's activation passes through."""
@@ -71,7 +72,8 @@ class FakeQuantizeSlices(nn.Module):
         return self.quantizer(x)
 
     def extra_repr(self) -> str:
-        return f"bits={self.quantizer.bits}, slices={self.quantizer.slices.value}"
+        q = self.quantizer
+        return f"num_groups={q.num_groups}, bits={q.bits}, slices={q.slices.value}"
 
 
 def slot_of(quantizer: Quantizer) -> FakeQuantize | FakeQuantizeSlices:
@@ -90,6 +92,7 @@ class SwitchedFakeQuantize(nn.Module):
     """
 
     groups: Tensor
+    num_groups: Tensor
     bits: Tensor
 
     def __init__(
@@ -99,6 +102,7 @@ class SwitchedFakeQuantize(nn.Module):
         self.slices, self.capacity, self.assignment = slices, capacity, assignment
         self.quantizer: Quantizer | None = None
         self.register_buffer("groups", torch.full((4, capacity), torch.inf))
+        self.register_buffer("num_groups", torch.tensor(1))
         self.register_buffer("bits", torch.tensor(0.0))
 
     def takes(self, quantizer: Quantizer | None) -> bool:
@@ -115,6 +119,8 @@ class SwitchedFakeQuantize(nn.Module):
         if isinstance(quantizer, GroupQuantizer):
             self.groups[:, : quantizer.num_groups] = torch.stack(quantizer.groups)
             self.groups[:, quantizer.num_groups :] = torch.inf
+        elif quantizer is not None:
+            self.num_groups.fill_(quantizer.num_groups)
 
     def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         """Quantize and dequantize each slice with the loaded quantizer (Eq. 1-5)."""
@@ -122,9 +128,7 @@ class SwitchedFakeQuantize(nn.Module):
             groups = Groups(*self.groups.unbind())
             quantized = quantize_slices(x, groups, self.bits, self.slices, self.assignment)
         else:
-            lower, upper = slice_ranges(x, self.slices).unbind(-1)
-            parameters = affine_parameters(lower, upper, self.bits)
-            quantized = completed(fake_quantize(x, *parameters, self.bits), self.slices)
+            quantized = quantize_own_ranges(x, self.bits, self.slices, self.num_groups)
         return torch.where(self.bits > 0, quantized, x)
 
     def extra_repr(self) -> str:
@@ -182,10 +186,12 @@ class Linear(_Product):
         self.register_buffer("codes", None, persistent=False)
         self.register_buffer("scale", None, persistent=False)
         self.in_features, self.out_features = source.in_features, source.out_features
+        self.rotated: bool = getattr(source, "rotated", False)
+        """Whether slot and weight see the input in a rotated basis."""
 
     def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """The product of the slot's output with the weight."""
-        x = self.activation(x)
+        x = self.activation(rotate(x) if self.rotated else x)
         if self.codes is None or self.scale is None:
             return F.linear(x, self.weight, self.bias)
         y = F.linear(x.bfloat16(), self.codes).float() * self.scale

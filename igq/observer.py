@@ -19,8 +19,8 @@ BATCH_SIZE = 32
 class Ranges:
     """(min, max) of each slice in each image, for every layer of a model that is fitted.
 
-    `values` is layer name -> (images, slices, 2), in the units of the activation. q, k and v and
-    the classifier's input, whose slices have their own ranges in every image, have none.
+    `values` is layer name -> (images, slices, 2), in the units of the activation. What has its
+    own ranges in every image (q, k, v, the classifier's input, tokens in groups) has none.
 
     >>> import igq, torch
     >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
@@ -45,12 +45,13 @@ def observe(
     batch_size: int = BATCH_SIZE,
     softmax: Slices = Slices.UNIT_ROWS,
     assignment: Assignment = Assignment.LEAST_ERROR,
+    inputs: Slices = Slices.CHANNELS,
 ) -> Ranges:
     """Run the full-precision model once over calibration images and note every slice's range.
 
     The images are in the model's own normalisation; no labels are needed. The model is untouched.
-    Softmax maps are sliced as `softmax` says, channels will pick groups as `assignment` says;
-    `Slices.ROWS` and `Assignment.NEAREST` are the paper's way.
+    Softmax maps are sliced as `softmax` says, linear layers' inputs as `inputs` says, and channels
+    will pick groups as `assignment` says; `layers` has the same choices.
 
     Raises:
         InvalidArgumentError: there are no images.
@@ -66,7 +67,7 @@ def observe(
     """
     if len(images) == 0:
         raise InvalidArgumentError("calibration needs at least 1 image, but got 0.")
-    listed = layers(model, softmax, assignment)
+    listed = layers(model, softmax, assignment, inputs)
     observers = {la.name: Observer(la.slices) for la in listed if not la.slices.own_range}
     observed = with_slots(model, lambda layer: observers.get(layer.name, nn.Identity()))
     device = next(model.parameters()).device

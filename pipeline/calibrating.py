@@ -6,20 +6,30 @@ Both take long and are kept in the study's cache, under a hash of what they foll
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from torch import nn
 
-from igq import Assignment, Candidates, Layer, Slices, correct, fit, layers, observe
+import igq
+from igq import Candidates, Layer, Slices, correct, fit, layers, observe
 from igq.correction import STEPS
 from igq.mixed import Options, WeightsByBits
 from igq.vit import quantize_weights
 from pipeline.cache import load_candidates, load_corrected, save_candidates, save_corrected
 from pipeline.config import Folder, digest
 from pipeline.data import Images
-from search_spaces import SearchSpace, WeightMethod
+from search_spaces import Assignment, InputMethod, SearchSpace, SoftmaxMethod, WeightMethod
 
 Steps = Callable[[str], Callable[[float], None]]
 """Names a step that begins; gives what to call with the share of it that is done."""
+
+
+class Chosen(TypedDict):
+    """How layers are sliced, and how channels pick their groups."""
+
+    softmax: Slices
+    assignment: igq.Assignment
+    inputs: Slices
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,8 @@ class Calibration:
         """The candidates that were fitted to these weights and calibration images."""
         space = self.space
         fitted = [space.num_groups, space.activation_bits, space.assignment]
-        key = digest([self.model_key, self.images_key, *fitted])
+        inputs = [space.input_method, space.rotation]
+        key = digest([self.model_key, self.images_key, *fitted, *inputs])
         return self.folder.cache / f"candidates_{key}.safetensors"
 
     def weights_file(self, bits: int) -> Path:
@@ -49,8 +60,7 @@ class Calibration:
         """Fit, and correct the weights, unless it was done before."""
         space = self.space
         if not self.candidates_file.exists():
-            slices, assignment = _chosen(space)
-            ranges = observe(model, images.values, softmax=slices, assignment=assignment)
+            ranges = observe(model, images.values, **_chosen(space))
             progress = steps("fitting every layer for every number of groups")
             fitted = fit(ranges, space.num_groups, space.base_bits[1], progress)
             save_candidates(self.candidates_file, fitted)
@@ -104,12 +114,22 @@ def listed_layers(model: nn.Module, space: SearchSpace) -> tuple[Layer, ...]:
     Raises:
         UnsupportedModelError: the model's layers cannot be listed.
     """
-    return layers(model, *_chosen(space))
+    return layers(model, **_chosen(space))
 
 
-def _chosen(space: SearchSpace) -> tuple[Slices, Assignment]:
-    """What a space says of softmax maps and of how channels pick their groups, in igq's words."""
-    return Slices[space.softmax_method.name], Assignment(space.assignment.value)
+def _chosen(space: SearchSpace) -> Chosen:
+    """What a space says of its layers, in igq's words."""
+    return chosen_layers(space.softmax_method, space.assignment, space.input_method)
+
+
+def chosen_layers(softmax: SoftmaxMethod, assignment: Assignment, inputs: InputMethod) -> Chosen:
+    """What `igq.layers` and `igq.observe` are to be told of these methods."""
+    groups_of = {InputMethod.CHANNELS: Slices.CHANNELS, InputMethod.TOKENS: Slices.TOKEN_GROUPS}
+    return {
+        "softmax": Slices[softmax.name],
+        "assignment": igq.Assignment(assignment.value),
+        "inputs": groups_of[inputs],
+    }
 
 
 def options_of(space: SearchSpace) -> Options | None:

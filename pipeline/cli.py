@@ -16,7 +16,13 @@ from rich.markup import escape
 from igq import IgqError
 from pipeline.config import Engine, Folder, Request, Sampler
 from search_spaces import SearchSpaceError, load, names, parse_budget
-from search_spaces.schema import Assignment, SoftmaxMethod, WeightMethod
+from search_spaces.schema import (
+    Assignment,
+    InputMethod,
+    Rotation,
+    SoftmaxMethod,
+    WeightMethod,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -254,6 +260,12 @@ def reproduce(
     assignment: Annotated[
         Assignment, typer.Option(help="How groups are picked; `nearest` is the paper's way.")
     ] = Assignment.NEAREST,
+    input_method: Annotated[
+        InputMethod, typer.Option(help="What groups are of; `channels` is the paper's way.")
+    ] = InputMethod.CHANNELS,
+    rotation: Annotated[
+        Rotation, typer.Option(help="Which linear layers are rotated; the paper's way is `none`.")
+    ] = Rotation.NONE,
     out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
     engine: EngineChoice = Engine.AUTO,
 ) -> None:
@@ -275,6 +287,8 @@ def reproduce(
         weight_method,
         softmax_method,
         assignment,
+        input_method,
+        rotation,
     )
     cells = []
     with Screen(console) as screen:

@@ -134,7 +134,12 @@ _NOT_DECISIVE = {"weights", "images", "trials", "description"}
 """What of a space does not decide a study's numbers: hashes stand for weights and images."""
 _CAME_LATER = ("tied", "max_size")
 """What older studies do not say of their space: left out where it says nothing."""
-_BEFORE = {"softmax_method": "rows", "assignment": "nearest"}
+_BEFORE = {
+    "softmax_method": "rows",
+    "assignment": "nearest",
+    "input_method": "channels",
+    "rotation": "none",
+}
 """What older studies did where they do not say."""
 _WHEREABOUTS = ("weights", "sources")
 

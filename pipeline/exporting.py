@@ -6,15 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from igq import ArtifactError, Score, evaluate, layers, load, save
 from igq.evaluation import accuracy, log_probabilities
 from igq.mixed import select_weights
 from igq.vit import accelerate, architecture, assemble, remake
 from pipeline.budget import resolve
 from pipeline.calibrating import Calibration, Steps
-from pipeline.config import Engine, Folder, fingerprint, space_of
+from pipeline.config import Engine, Folder, space_of
 from pipeline.data import Preprocessing, load_all, open_source
 from pipeline.errors import StudyError
 from pipeline.execution import execution
@@ -51,8 +49,9 @@ def export(
     folder = Folder(study)
     written = read_json(folder.study)
     space = space_of(written)
-    model = load_model(space, weights or (Path(written["weights"]) if written["weights"] else None))
-    _check_same(model, written["model"])
+    noted = Path(written["weights"]) if written["weights"] else None
+    model, key = load_model(space, weights or noted)
+    _check_same(key, written["model"])
     listed, table, own = costs(space, model)
     budget = own if wanted is None else resolve(wanted, listed, table, *space.base_bits)
     trials = read_trials(folder.journal, space.name, table)
@@ -122,9 +121,9 @@ def evaluate_artifact(
         )
     preprocessing = Preprocessing(**artifact.notes["preprocessing"])
     space = space_of(artifact.notes)
-    model = None if weights is None else load_model(space, weights)
+    model, key = (None, "") if weights is None else load_model(space, weights)
     if model is not None:
-        _check_same(model, artifact.notes["model"])
+        _check_same(key, artifact.notes["model"])
     source = open_source(images, preprocessing)
     loaded = load_all(source, steps("reading images"))
     advance, done = steps("evaluating"), 0
@@ -145,8 +144,7 @@ def evaluate_artifact(
     return Measured(score, len(loaded), loaded.fingerprint, top1, artifact.notes)
 
 
-def _check_same(model: nn.Module, expected: str) -> None:
-    found = fingerprint(model)
+def _check_same(found: str, expected: str) -> None:
     if found != expected:
         raise StudyError(
             f"`weights` must be those that were searched, whose hash is {expected}, "

@@ -16,10 +16,12 @@ from igq import (
     Allocation,
     BopsTable,
     Layer,
+    Rotation,
     allocate,
     create,
     create_pretrained,
     predicted_sensitivity,
+    rotated,
     sensitivity,
 )
 from igq import bops as bops_table
@@ -42,7 +44,7 @@ from igq.vit import EAGER, Execution
 from pipeline.budget import Budgets, largest_uniform, random_allocation, resolve, resolve_size
 from pipeline.cache import load_harm, save_harm
 from pipeline.calibrating import Calibration, Steps, listed_layers, options_of
-from pipeline.config import digest
+from pipeline.config import digest, fingerprint
 from pipeline.data import Images
 from pipeline.files import read_json, write_json
 from pipeline.objective import Objective, Task
@@ -99,8 +101,11 @@ def costs(space: SearchSpace, model: nn.Module) -> tuple[tuple[Layer, ...], Bops
     return listed, table, resolve(space.budget, listed, table, *space.base_bits)
 
 
-def load_model(space: SearchSpace, weights: Path | None = None) -> nn.Module:
+def load_model(space: SearchSpace, weights: Path | None = None) -> tuple[nn.Module, str]:
     """The full-precision model of a space, with these weights, or the space's, or timm's own.
+
+    Its linear layers are rotated as the space says; the hash behind it is that of the weights as
+    they were loaded, which no rounding of a rotation changes.
 
     Raises:
         UnsupportedModelError: timm has no such model.
@@ -108,8 +113,10 @@ def load_model(space: SearchSpace, weights: Path | None = None) -> nn.Module:
     """
     spec, local = space.model, weights or space.weights
     if local is None:
-        return create_pretrained(spec.name, spec.arguments)
-    return create(spec.name, spec.arguments, local)
+        model = create_pretrained(spec.name, spec.arguments)
+    else:
+        model = create(spec.name, spec.arguments, local)
+    return rotated(model, Rotation(space.rotation.value)), fingerprint(model)
 
 
 def prepare(

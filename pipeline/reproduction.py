@@ -19,13 +19,13 @@ from igq import Candidates, Corrected
 from igq.evaluation import accuracy, log_probabilities
 from igq.grouping import Quantizer
 from igq.vit import accelerate, assemble, quantize_weights
-from pipeline.calibrating import Steps
+from pipeline.calibrating import Steps, chosen_layers
 from pipeline.config import Engine
 from pipeline.data import Preprocessing, Source, draw, open_source
 from pipeline.errors import DataError
 from pipeline.execution import execution
 from pipeline.published import COLUMNS, PUBLISHED, Published
-from search_spaces import Assignment, SoftmaxMethod, WeightMethod
+from search_spaces import Assignment, InputMethod, Rotation, SoftmaxMethod, WeightMethod
 
 CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
 """Numbers of groups that an allocation chooses from (our choice; the paper does not say)."""
@@ -47,6 +47,8 @@ class Experiment:
     weight_method: WeightMethod = WeightMethod.NEAREST  # as in the paper
     softmax_method: SoftmaxMethod = SoftmaxMethod.ROWS  # as in the paper
     assignment: Assignment = Assignment.NEAREST  # as in the paper
+    input_method: InputMethod = InputMethod.CHANNELS  # as in the paper
+    rotation: Rotation = Rotation.NONE  # as in the paper
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def reproduce(experiment: Experiment, steps: Steps) -> Iterator[Reproduced]:
             if weights is None
             else igq.create(row.model, {}, weights)
         )
+        made = igq.rotated(made, igq.Rotation(experiment.rotation.value))
         bench = _bench(made.to("cuda" if torch.cuda.is_available() else "cpu"), experiment, steps)
         for bits in experiment.bits:
             kept = _kept(bench, row.label, bits, experiment, steps)
@@ -142,15 +145,17 @@ def _kept(
 ) -> dict[str, tuple[float, ...]]:
     """Column -> share of top-1 kept with each calibration seed."""
     columns, device = experiment.columns, next(bench.model.parameters()).device
-    slices = igq.Slices[experiment.softmax_method.name]
-    assignment = igq.Assignment(experiment.assignment.value)
-    listed, images = igq.layers(bench.model, slices), len(bench.images) * len(bench.calibrations)
+    methods = chosen_layers(
+        experiment.softmax_method, experiment.assignment, experiment.input_method
+    )
+    listed = igq.layers(bench.model, **methods)
+    images = len(bench.images) * len(bench.calibrations)
     chosen = execution(experiment.engine, listed, images * len(columns), device)
     quantized = Corrected(bench.model, quantize_weights(bench.model, bits))
     kept: dict[str, list[float]] = {column: [] for column in columns}
     for seed, calibration in enumerate(bench.calibrations):
         name = f"{label} W{bits}A{bits}, seed {seed}"
-        ranges = igq.observe(bench.model, calibration, softmax=slices, assignment=assignment)
+        ranges = igq.observe(bench.model, calibration, **methods)
         candidates = igq.fit(ranges, CHOICES, bits, steps(f"{name}: fitting"))
         if experiment.weight_method is WeightMethod.CORRECTED:
             progress = steps(f"{name}: correcting the weights")

@@ -25,7 +25,6 @@ from pipeline.config import (
     Request,
     check_folder,
     check_same,
-    fingerprint,
     unwritable,
     write_definition,
 )
@@ -62,12 +61,13 @@ def search(request: Request, cluster: Cluster, tracker: Tracker, screen: Screen)
     check_folder(folder, request.resume)
     if folder.lock.exists():
         _locked(folder).release()  # refuses a second driver before it reads images
-    model = load_model(space, request.weights).to(_device())
+    model, key = load_model(space, request.weights)
+    model = model.to(_device())
     listed, _, budget = costs(space, model)
     sources = _sources(request, model)
     cluster.check()
     images = draw(sources, request.seed, screen.step("reading images"))
-    definition = _definition(request, model, images, _execution(request, model, listed))
+    definition = _definition(request, key, images, _execution(request, model, listed))
     if request.resume:
         check_same(folder, definition)
     with _exclusive(folder, request.resume):
@@ -174,13 +174,13 @@ def _execution(request: Request, model: nn.Module, listed: tuple[Layer, ...]) ->
 
 
 def _definition(
-    request: Request, model: nn.Module, images: dict[str, Images], execution: Execution
+    request: Request, model: str, images: dict[str, Images], execution: Execution
 ) -> Definition:
     weights = request.weights or request.space.weights
     return Definition(
         space=request.space,
         weights=str(Path(weights).absolute()) if weights else "",
-        model=fingerprint(model),
+        model=model,
         images={purpose: drawn.fingerprint for purpose, drawn in images.items()},
         sources={purpose: drawn.source for purpose, drawn in images.items()},
         seed=request.seed,

@@ -16,7 +16,9 @@ from search_spaces.budgets import (
 from search_spaces.messages import SearchSpaceError
 from search_spaces.schema import (
     Assignment,
+    InputMethod,
     ModelSpec,
+    Rotation,
     SearchSpace,
     SoftmaxMethod,
     WeightMethod,
@@ -29,8 +31,10 @@ __all__ = [
     "BopsBudget",
     "Budget",
     "BytesSize",
+    "InputMethod",
     "ModelSpec",
     "OverheadBudget",
+    "Rotation",
     "SearchSpace",
     "SearchSpaceError",
     "Size",
@@ -55,7 +59,7 @@ def load(name_or_path: str | Path) -> SearchSpace:
 
     >>> space = load("deit_tiny_w4a4")
     >>> space.weight_bits, space.num_groups, space.budget
-    (4, (2, 4, 6, 8, 10, 12, 16, 24), UniformBudget(uniform=8))
+    (4, (1, 2, 3, 4, 6, 8, 12, 24), UniformBudget(uniform=8))
     """
     if name_or_path in names():
         return read(_BUNDLED / f"{name_or_path}.yaml")

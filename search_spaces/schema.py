@@ -120,6 +120,26 @@ class Assignment(StrEnum):
     """The bounds with the least expected error of the channel's values."""
 
 
+class InputMethod(StrEnum):
+    """What the groups of a linear layer's input are."""
+
+    CHANNELS = "channels"
+    """Each channel picks one of the fitted groups in each image, as in the paper."""
+    TOKENS = "tokens"
+    """Each token's channels are in groups side by side, each with its own range."""
+
+
+class Rotation(StrEnum):
+    """Which linear layers compute in a rotated basis; named as igq.Rotation names it."""
+
+    NONE = "none"
+    """None, as in the paper."""
+    WIDE = "wide"
+    """Those with more outputs than inputs."""
+    ALL = "all"
+    """All in the blocks."""
+
+
 class SearchSpace(Frozen):
     """What is searched: a model, its bits, the numbers of groups to choose from, the budget.
 
@@ -135,7 +155,10 @@ class SearchSpace(Frozen):
     activation_bits: Bits
     weight_method: WeightMethod = WeightMethod.CORRECTED
     softmax_method: SoftmaxMethod = SoftmaxMethod.UNIT_ROWS
+    input_method: InputMethod = InputMethod.TOKENS
+    rotation: Rotation = Rotation.WIDE
     assignment: Assignment = Assignment.LEAST_ERROR
+    """How channels pick their groups, where `input_method` has them pick."""
     num_groups: tuple[Groups, ...]
     tied: Literal["block", "kind"] | None = None
     """Layers that share their number of groups: those of a block, or of a kind (fc1, softmax)."""

@@ -17,8 +17,10 @@ from igq.vit.swap import (
     quantize_weights,
     quantized_weights,
     quantizers,
+    rotated,
     set_quantizers,
     set_weights,
+    with_rotated,
     with_slots,
 )
 
@@ -39,11 +41,13 @@ __all__ = [
     "quantized_weights",
     "quantizers",
     "remake",
+    "rotated",
     "set_quantizers",
     "set_weights",
     "stage_of",
     "stages",
     "supported_models",
     "why_unsupported",
+    "with_rotated",
     "with_slots",
 ]

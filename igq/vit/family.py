@@ -106,9 +106,9 @@ def embedding(model: Any) -> Layer:
 def linear(model: nn.Module, name: str, tokens: int) -> Layer:
     """A linear layer of the body."""
     module: Any = model.get_submodule(name)
-    return Layer(
-        name, Slices.CHANNELS, tokens, module.in_features, module.out_features, weighted=True
-    )
+    inputs, outputs = module.in_features, module.out_features
+    rotated = getattr(module, "rotated", False)
+    return Layer(name, Slices.CHANNELS, tokens, inputs, outputs, weighted=True, rotated=rotated)
 
 
 def head(model: nn.Module, name: str) -> Layer:

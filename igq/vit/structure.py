@@ -20,11 +20,13 @@ def layers(
     model: nn.Module,
     softmax: Slices = Slices.UNIT_ROWS,
     assignment: Assignment = Assignment.LEAST_ERROR,
+    inputs: Slices = Slices.CHANNELS,
 ) -> tuple[Layer, ...]:
     """Every activation of the model that is quantized, in the order of the forward pass.
 
-    Softmax maps are sliced as `softmax` says, channels pick their groups as `assignment` says;
-    `Slices.ROWS` and `Assignment.NEAREST` are the paper's way.
+    Softmax maps are sliced as `softmax` says, inputs of the blocks' linear layers as `inputs`
+    says, and their channels pick groups as `assignment` says; `Slices.ROWS`, `Slices.CHANNELS` and
+    `Assignment.NEAREST` are the paper's way.
 
     Raises:
         UnsupportedModelError: the model is of no supported family, or a part of it is not.
@@ -40,7 +42,9 @@ def layers(
     def chosen(layer: Layer) -> Layer:
         if layer.slices in ROWS:
             return replace(layer, slices=softmax)
-        return replace(layer, assignment=assignment) if layer.grouped else layer
+        if layer.slices is Slices.CHANNELS:
+            return replace(layer, slices=inputs, assignment=assignment)
+        return layer
 
     return tuple(chosen(layer) for layer in supported(model).layers(model))
 

@@ -1,7 +1,7 @@
 """Copies of a model whose activations pass slots and whose weights are quantized."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -18,6 +18,7 @@ from igq.modules import (
     SwitchedFakeQuantize,
     slot_of,
 )
+from igq.rotation import RotatedLinear, Rotation
 from igq.vit.attention import OPERANDS, Attention
 from igq.vit.structure import layers, supported
 from igq.weights import quantize_weight
@@ -61,6 +62,48 @@ def quantize(model: nn.Module, quantizers: Mapping[str, Quantizer], weight_bits:
     torch.Size([4, 10])
     """
     return assemble(copy.deepcopy(model), quantizers, quantize_weights(model, weight_bits))
+
+
+def rotated(model: nn.Module, rotation: Rotation) -> nn.Module:
+    """A copy that predicts the same, its linear layers in a rotated basis where `rotation` says.
+
+    Other parameters are shared with `model`, which is untouched.
+
+    Raises:
+        UnsupportedModelError: the model is of no supported family, or a part of it is not.
+
+    >>> import igq
+    >>> vit = igq.create("vit_tiny_patch16_224", {"depth": 1, "img_size": 32})
+    >>> [layer.name for layer in layers(rotated(vit, Rotation.WIDE)) if layer.rotated]
+    ['blocks.0.attn.qkv', 'blocks.0.mlp.fc1']
+    """
+    names = [layer.name for layer in layers(model) if layer.weighted and layer.grouped]
+    linears = {name: model.get_submodule(name) for name in names}
+    return with_rotated(
+        model, [n for n, m in linears.items() if isinstance(m, nn.Linear) and rotation.includes(m)]
+    )
+
+
+def with_rotated(model: nn.Module, names: Iterable[str]) -> nn.Module:
+    """A copy in which the linear layers of these names are rotated.
+
+    Raises:
+        UnsupportedModelError: the model is quantized, or a name is not that of a linear layer.
+    """
+    _check_full_precision(model)
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    copied = copy.deepcopy(model, shared)
+    for name in names:
+        source = copied.get_submodule(name)
+        if type(source) is not nn.Linear:
+            raise UnsupportedModelError(
+                f"what is rotated must be a linear layer, but {name} is a {type(source).__name__}."
+            )
+        copied.set_submodule(name, RotatedLinear.of(source))
+        parent: Any = copied.get_submodule(name.rpartition(".")[0])
+        if hasattr(parent, "qkv_bias_separate"):  # else timm multiplies with qkv's weight itself
+            parent.qkv_bias_separate = True
+    return copied
 
 
 def assemble(

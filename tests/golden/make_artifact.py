@@ -32,7 +32,9 @@ def main() -> None:
         parameter.data = 0.4 * torch.randn(parameter.shape, generator=generator)
     images = torch.randn(4, 1, 8, 8, generator=generator)
 
-    candidates = igq.fit(igq.observe(model, images), num_groups=(1, 2, 4), bits=4)
+    model = igq.rotated(model, igq.Rotation.WIDE)
+    ranges = igq.observe(model, images, inputs=igq.Slices.TOKEN_GROUPS)
+    candidates = igq.fit(ranges, num_groups=(1, 2, 4), bits=4)
     names = [layer.name for layer in igq.grouped(igq.layers(model))]
     allocation = {name: (1, 2, 4)[i % 3] for i, name in enumerate(names)}
     quantized = igq.quantize(model, candidates.select(allocation), weight_bits=4)

@@ -250,6 +250,10 @@ class TestDamage:
             set_in("activations", "head", "bits", value=32),
             set_in("activations", "head", "slices", value="columns"),
             set_in("activations", "head", "bounds", value="guessed"),
+            set_in("activations", "head", "num_groups", value=0),
+            set_in("activations", "patch_embed.proj", "slices", value="token groups"),
+            set_in("rotated", value=["neck"]),
+            set_in("rotated", value=["patch_embed.proj"]),
             set_in("activations", "neck", value={"bits": 4, "slices": "heads", "bounds": "own"}),
             set_in("weights", "head", "bits", value=None),
             set_in("weights", "neck", value={"bits": 4}),
@@ -266,6 +270,10 @@ class TestDamage:
             "activation-bits",
             "slices",
             "bounds",
+            "no-groups",
+            "fitted-bounds-of-tokens",
+            "unknown-rotated",
+            "rotated-convolution",
             "unknown-activation",
             "weight-bits",
             "unknown-weight",
@@ -333,13 +341,13 @@ class TestDamage:
             igq.load(saved)
         assert str(raised.value) == f"{saved} must hold an igq-artifact, but is 'cookbook'."
 
-    @pytest.mark.parametrize("schema", [0, 3, "1"], ids=repr)
+    @pytest.mark.parametrize("schema", [0, 4, "1"], ids=repr)
     def test_a_schema_of_another_time_and_what_to_do(self, saved: Path, schema: object) -> None:
         edit_manifest(saved, set_in("schema", value=schema))
         with pytest.raises(ArtifactError) as raised:
             igq.load(saved)
         assert str(raised.value) == (
-            f"the schema of {saved} must be 1 or 2, but is {schema}; "
+            f"the schema of {saved} must be 1 or 2 or 3, but is {schema}; "
             "use the version of igq-vit that wrote it."
         )
 

@@ -16,6 +16,7 @@ from igq.layers import Tie, tied
 FC = Layer("fc", Slices.CHANNELS, tokens=3, channels=4, outputs=5, weighted=True)
 SOFTMAX = Layer("softmax", Slices.ROWS, tokens=6, channels=3, outputs=2, weighted=False)
 QUERIES = Layer("q", Slices.HEAD_TOKENS, tokens=6, channels=2, outputs=3, weighted=False, heads=2)
+TOKENS = Layer("fc", Slices.TOKEN_GROUPS, tokens=3, channels=48, outputs=5, weighted=True)
 PATCHES = Layer("patches", Slices.WHOLE, tokens=3, channels=4, outputs=5, weighted=True, bits=8)
 MODEL = (PATCHES, FC, QUERIES, SOFTMAX)
 
@@ -41,6 +42,23 @@ class TestClosedForm:
 
     def test_grouped_rows_add_ranges_and_distances_but_no_sums(self) -> None:
         assert grouping_bops(SOFTMAX, 8) == 32 * (6 * 3 + 4 * 6 * 8)
+
+    @pytest.mark.parametrize(("groups", "runs"), [(1, 1), (4, 4), (5, 5), (7, 6), (99, 24)])
+    def test_groups_of_a_token_add_ranges_and_as_many_sums_as_there_are(
+        self, groups: int, runs: int
+    ) -> None:
+        ranges, sums = 2 * 3 * 48, runs * 3 * 5
+        assert grouping_bops(TOKENS, groups) == 32 * (ranges + sums)
+        assert constant_bops(TOKENS) == 0
+
+    @pytest.mark.parametrize("layer", [replace(FC, channels=48), TOKENS], ids=["channels", "token"])
+    @pytest.mark.parametrize("groups", [1, 8])
+    def test_a_rotation_costs_the_additions_of_a_fast_transform(
+        self, layer: Layer, groups: int
+    ) -> None:
+        turned = replace(layer, rotated=True)
+        added = grouping_bops(turned, groups) - grouping_bops(layer, groups)
+        assert added == 32 * 3 * 48 * 4  # blocks of 16 channels
 
     @pytest.mark.parametrize("layer", MODEL, ids=lambda layer: layer.name)
     def test_one_group_adds_nothing(self, layer: Layer) -> None:

@@ -61,7 +61,7 @@ class TestSlotOf:
 
     def test_own_ranges_print_what_they_do(self) -> None:
         slot = slot_of(SliceQuantizer(bits=4, slices=Slices.HEADS))
-        assert repr(slot) == "FakeQuantizeSlices(bits=4, slices=heads)"
+        assert repr(slot) == "FakeQuantizeSlices(num_groups=1, bits=4, slices=heads)"
 
 
 class TestObserver:

@@ -334,7 +334,7 @@ class Kept:
     @classmethod
     def of(cls, space: Path, study: Path) -> "Kept":
         loaded = search_spaces.load(space)
-        _, table, _ = costs(loaded, load_model(loaded))
+        _, table, _ = costs(loaded, load_model(loaded)[0])
         client = MlflowClient(tracking_uri=f"sqlite:///{study / 'mlflow.db'}")
         experiments = [e.experiment_id for e in client.search_experiments()]
         found = list(client.search_runs(experiments, max_results=1000))

@@ -67,19 +67,21 @@ class Searched:
 
     def images(self) -> dict[str, Images]:
         """The images of the study, drawn again."""
-        source = open_source("digits", Preprocessing.of(load_model(self.request.space)))
+        source = open_source("digits", Preprocessing.of(load_model(self.request.space)[0]))
         counts = {"calibration": 2, "search": 8, "validation": 6}
         return draw({name: (source, n, n) for name, n in counts.items()}, seed=0)
 
     def candidates(self) -> Candidates:
-        space, model = self.request.space, load_model(self.request.space)
+        space, model = self.request.space, load_model(self.request.space)[0]
         (path,) = Folder(self.folder).cache.glob("candidates_*.safetensors")
         return load_candidates(path, igq.layers(model), space.num_groups, space.activation_bits)
 
     def weights(self) -> Corrected:
         """The corrected weights of the study."""
         (path,) = Folder(self.folder).cache.glob("weights_*.safetensors")
-        return load_corrected(path, load_model(self.request.space), self.request.space.weight_bits)
+        return load_corrected(
+            path, load_model(self.request.space)[0], self.request.space.weight_bits
+        )
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ class TestExport:
         self, searched: Searched, exported: Exported
     ) -> None:
         images = searched.images()["search"].values
-        model = load_model(searched.request.space)
+        model = load_model(searched.request.space)[0]
         score = igq.evaluate(igq.load(exported.path).model, images, reference=model)
         assert score.kls is not None
         assert score.kls.tolist() == pytest.approx(list(searched.result.best.kls), rel=1e-3)
@@ -292,7 +294,7 @@ class TestEvaluate:
         self, searched: Searched, tmp_path: Path
     ) -> None:
         """Saved by `igq.save` alone it does not say how images become its input."""
-        model = load_model(searched.request.space)
+        model = load_model(searched.request.space)[0]
         chosen = searched.candidates().select(igq.uniform(igq.layers(model), 2))
         path = igq.save(igq.quantize(model, chosen, weight_bits=4), tmp_path / "artifact")
         with pytest.raises(ArtifactError, match="preprocessing"):
@@ -307,7 +309,7 @@ def test_a_worker_s_objective_agrees_with_the_exported_model(
     searched: Searched, exported: Exported
 ) -> None:
     images = searched.images()["search"].values
-    model = load_model(searched.request.space)
+    model = load_model(searched.request.space)[0]
     corrected = searched.weights()
     task = Task(
         corrected.model,

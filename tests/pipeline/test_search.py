@@ -350,7 +350,7 @@ class TestSize:
         front = run(make_request(space=self.SPACE, trials=16, front=True))
         budgets = {"low": None, "high": BopsBudget(bops=1e12)}
         space = make_request(space=self.SPACE).space
-        _, table, _ = costs(space, load_model(space))
+        _, table, _ = costs(space, load_model(space)[0])
         assert table.sizes is not None
         for name, budget in budgets.items():
             exported = export(front.folder.path, tmp_path / name, wanted=budget)
@@ -684,7 +684,7 @@ def test_the_journal_is_the_truth(make_request: Make, run: Run) -> None:
     request = make_request()
     with pytest.raises(KeyboardInterrupt):
         run(request, Interrupted(after=5))
-    _, table, _ = costs(request.space, load_model(request.space, request.weights))
+    _, table, _ = costs(request.space, load_model(request.space, request.weights)[0])
     before = read_trials(Folder(request.out).journal, request.space.name, table)
     assert len(before) == 5
     result = run(replace(request, resume=True))

@@ -55,6 +55,15 @@ class TestSwitchedFakeQuantize:
         slot.load(quantizer)
         assert torch.equal(slot(activation), FakeQuantizeSlices(quantizer)(activation))
 
+    @pytest.mark.parametrize("bits", [2, 4])
+    def test_tokens_may_have_any_number_of_groups(self, bits: int) -> None:
+        x = 3 * torch.randn(2, 5, 48, generator=torch.Generator().manual_seed(0))
+        slot = SwitchedFakeQuantize(Slices.TOKEN_GROUPS, capacity=0)
+        for groups in (1, 8, 5, 24):
+            quantizer = SliceQuantizer(bits, Slices.TOKEN_GROUPS, groups)
+            slot.load(quantizer)
+            assert torch.equal(slot(x), quantizer(x))
+
     @pytest.mark.parametrize("capacity", [0, 3])
     def test_it_is_off_until_something_is_loaded_and_again_after_none(
         self, activation: Tensor, capacity: int

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import igq
-from igq import ArtifactError, Layer, Slices
+from igq import ArtifactError, Layer, Rotation, Slices
 from igq.grouping import SliceQuantizer
 from igq.modules import Observer
 from igq.vit import Execution, accelerate, assemble, stages, with_slots
@@ -55,6 +55,35 @@ class TestEveryFamily:
         made = igq.correct(variant, candidates, its_images, 4, steps=1)
         chosen = candidates.select(igq.uniform(candidates.layers, 2))
         assert assemble(made.model, chosen, made.weights)(its_images).isfinite().all()
+
+    def test_rotated_it_predicts_the_same(self, variant: nn.Module, its_images: Tensor) -> None:
+        turned = igq.rotated(variant, Rotation.ALL)
+        linears = {layer.name for layer in igq.layers(turned) if layer.weighted and layer.grouped}
+        assert {layer.name for layer in igq.layers(turned) if layer.rotated} == linears
+        torch.testing.assert_close(turned(its_images), variant(its_images), atol=1e-3, rtol=0)
+
+    def test_tokens_in_groups_of_a_cell_each_with_16_bits_change_nothing(
+        self, variant: nn.Module, its_images: Tensor
+    ) -> None:
+        turned = igq.rotated(variant, Rotation.WIDE)
+        ranges = igq.observe(turned, its_images, inputs=Slices.TOKEN_GROUPS)
+        chosen = igq.fit(ranges, (2,), bits=8).upper_bound()
+        fine = {name: SliceQuantizer(16, q.slices, q.num_groups) for name, q in chosen.items()}
+        outputs = assemble(turned, fine, {})(its_images)
+        torch.testing.assert_close(outputs, variant(its_images), atol=1e-3, rtol=0)
+
+    def test_its_rotated_copy_can_be_corrected_and_saved(
+        self, variant: nn.Module, its_images: Tensor, tmp_path: Path
+    ) -> None:
+        turned = igq.rotated(variant, Rotation.WIDE)
+        ranges = igq.observe(turned, its_images, inputs=Slices.TOKEN_GROUPS)
+        candidates = igq.fit(ranges, (2, 3), bits=4)
+        made = igq.correct(turned, candidates, its_images, 4, steps=1)
+        chosen = candidates.select(igq.uniform(candidates.layers, 2))
+        model = assemble(made.model, chosen, made.weights)
+        again = igq.load(igq.save(model, tmp_path / "artifact"))
+        assert torch.equal(again.model(its_images), model(its_images))
+        assert set(again.allocation.values()) == {2}
 
     def test_products_in_bfloat16_change_its_predictions_little(
         self, variant: nn.Module, its_images: Tensor

@@ -1,0 +1,85 @@
+"""Linear layers that compute in a rotated basis: the same outputs, inputs without outliers.
+
+y = W x = (W R') (R x) for any orthogonal R. The few channels whose values are huge are spread
+over many, so that one scale serves them all (QuaRot: Ashkboos et al., NeurIPS 2024). R is
+block-diagonal, of random signs and Hadamard matrices of width B, a power of two that divides the
+channels C: N C log2 B additions for N tokens, where a fast transform does it.
+"""
+
+from enum import StrEnum
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from igq.layers import rotation_width
+
+SEED = 0
+"""Of the signs, which are the same for every layer of a width."""
+
+
+class Rotation(StrEnum):
+    """Which linear layers compute in a rotated basis.
+
+    >>> [Rotation.WIDE.includes(nn.Linear(8, outputs)) for outputs in (24, 8)]
+    [True, False]
+    """
+
+    NONE = "none"
+    """None, as in the paper."""
+    WIDE = "wide"
+    """Those with more outputs than inputs (qkv, fc1): a rotation costs less than a few groups."""
+    ALL = "all"
+    """All in the blocks."""
+
+    def includes(self, linear: nn.Linear) -> bool:
+        """Whether a layer is among them."""
+        wide = linear.out_features > linear.in_features
+        return self is Rotation.ALL or (self is Rotation.WIDE and wide)
+
+
+def rotate(x: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows channels"]:
+    """R x of each row (our choice of R).
+
+    >>> rotate(torch.tensor([[8.0, 0.0, 0.0, 0.0]])).abs()
+    tensor([[4., 4., 4., 4.]])
+    """
+    blocks = x.unflatten(-1, (-1, rotation_width(x.shape[-1])))
+    rotated: Tensor = (blocks @ _rotation(blocks.shape[-1]).to(x)).flatten(-2)
+    return rotated
+
+
+@cache
+def _rotation(width: int) -> Float[Tensor, "width width"]:
+    """A block of R, transposed: signs, then Sylvester's Hadamard matrix, divided by its norm."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < width:
+        matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
+    generator = torch.Generator().manual_seed(SEED)
+    signs = torch.randint(0, 2, (width, 1), generator=generator) * 2 - 1
+    block: Tensor = signs * matrix / width**0.5
+    return block
+
+
+class RotatedLinear(nn.Linear):
+    """A linear layer whose weight is W R' and whose input is rotated.
+
+    >>> source, x = nn.Linear(8, 3), torch.randn(2, 8)
+    >>> torch.allclose(RotatedLinear.of(source)(x), source(x), atol=1e-5)
+    True
+    """
+
+    rotated = True
+
+    @classmethod
+    def of(cls, source: nn.Linear) -> "RotatedLinear":
+        """The same layer, rotated; a copy."""
+        made = cls(source.in_features, source.out_features, source.bias is not None, "meta")
+        made.weight = nn.Parameter(rotate(source.weight.detach()), source.weight.requires_grad)
+        made.bias = source.bias
+        return made.train(source.training)
+
+    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        """The product of the rotated input with the rotated weight."""
+        return super().forward(rotate(x))

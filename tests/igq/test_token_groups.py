@@ -1,0 +1,72 @@
+"""Groups of a token's channels, each with its own range."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from igq.affine import affine_parameters, fake_quantize
+from igq.layers import num_cells, num_runs
+from igq.token_groups import fake_quantize_runs
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def written_down(x: Tensor, num_groups: int, bits: int) -> Tensor:
+    """Token by token, group by group."""
+    channels = x.shape[-1]
+    cells = num_cells(channels)
+    width = -(-cells // num_groups) * (channels // cells)
+    parts = [
+        fake_quantize(part, *affine_parameters(part.min(), part.max(), bits), bits)
+        for row in x.reshape(-1, channels)
+        for part in row.split(width)
+    ]
+    return torch.cat(parts).view(x.shape)
+
+
+@given(channels=st.integers(1, 100), groups=st.integers(1, 40), bits=st.sampled_from([2, 4, 8]))
+def test_it_is_what_one_would_write_down(channels: int, groups: int, bits: int) -> None:
+    x = noise(2, 3, channels)
+    assert torch.equal(fake_quantize_runs(x, groups, bits), written_down(x, groups, bits))
+
+
+@given(channels=st.integers(1, 4096), groups=st.integers(1, 64))
+def test_there_are_no_more_groups_than_wanted_nor_than_cells(channels: int, groups: int) -> None:
+    assert channels % num_cells(channels) == 0
+    assert 1 <= num_runs(channels, groups) <= min(groups, num_cells(channels))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 4, 6, 8, 12, 24])
+def test_these_numbers_of_groups_are_kept_exactly_where_24_divides_the_channels(
+    groups: int,
+) -> None:
+    assert {num_runs(channels, groups) for channels in (192, 384, 768, 3072)} == {groups}
+
+
+def test_more_groups_are_nearer() -> None:
+    x = noise(4, 9, 192) * torch.linspace(0.1, 5, 192)
+    errors = [(fake_quantize_runs(x, g, 4) - x).square().mean() for g in (1, 2, 4, 8, 24)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_a_huge_value_harms_its_own_token_and_group_alone() -> None:
+    x = noise(1, 4, 48)
+    wild = x.clone()
+    wild[0, 1, 5] = 1000.0
+    changed = fake_quantize_runs(wild, 4, 4) != fake_quantize_runs(x, 4, 4)
+    assert changed.nonzero()[:, 1].unique().tolist() == [1]
+    assert changed.nonzero()[:, 2].max() < 12
+
+
+def test_quantizing_twice_changes_nothing() -> None:
+    once = fake_quantize_runs(noise(3, 5, 24), 3, 4)
+    torch.testing.assert_close(fake_quantize_runs(once, 3, 4), once)
+
+
+def test_what_leaves_0_out_is_widened_to_hold_it() -> None:
+    x = torch.tensor([[3.0, 4.0]])
+    torch.testing.assert_close(fake_quantize_runs(x, 1, 2), torch.tensor([[8 / 3, 4.0]]))

@@ -22,7 +22,7 @@ from igq.grouping import (
     quantize_slices,
 )
 from igq.layers import Assignment, Layer, Slices, slice_ranges
-from igq.rotation import rotate
+from igq.rotation import RotatedLinear, rotate
 
 Slot = Callable[[Layer], nn.Module]
 """Makes the module that a layer's activation passes through."""
@@ -176,6 +176,8 @@ class _Product(nn.Module):
 class Linear(_Product):
     """A linear layer whose input passes a slot."""
 
+    rotation: Tensor | None
+    """Where the slot and the weight see the input in a rotated basis."""
     codes: Tensor | None
     scale: Tensor | None
 
@@ -186,12 +188,12 @@ class Linear(_Product):
         self.register_buffer("codes", None, persistent=False)
         self.register_buffer("scale", None, persistent=False)
         self.in_features, self.out_features = source.in_features, source.out_features
-        self.rotated: bool = getattr(source, "rotated", False)
-        """Whether slot and weight see the input in a rotated basis."""
+        rotation = source.block if isinstance(source, RotatedLinear) else None
+        self.register_buffer("rotation", rotation, persistent=False)
 
     def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """The product of the slot's output with the weight."""
-        x = self.activation(rotate(x) if self.rotated else x)
+        x = self.activation(x if self.rotation is None else rotate(x, self.rotation))
         if self.codes is None or self.scale is None:
             return F.linear(x, self.weight, self.bias)
         y = F.linear(x.bfloat16(), self.codes).float() * self.scale

@@ -7,7 +7,6 @@ channels C: N C log2 B additions for N tokens, where a fast transform does it.
 """
 
 from enum import StrEnum
-from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -39,20 +38,24 @@ class Rotation(StrEnum):
         return self is Rotation.ALL or (self is Rotation.WIDE and wide)
 
 
-def rotate(x: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows channels"]:
-    """R x of each row (our choice of R).
+def rotate(
+    x: Float[Tensor, "*rows channels"], block: Float[Tensor, "width width"]
+) -> Float[Tensor, "*rows channels"]:
+    """R x of each row.
 
-    >>> rotate(torch.tensor([[8.0, 0.0, 0.0, 0.0]])).abs()
+    >>> rotate(torch.tensor([[8.0, 0.0, 0.0, 0.0]]), rotation_block(4)).abs()
     tensor([[4., 4., 4., 4.]])
     """
-    blocks = x.unflatten(-1, (-1, rotation_width(x.shape[-1])))
-    rotated: Tensor = (blocks @ _rotation(blocks.shape[-1]).to(x)).flatten(-2)
+    rotated: Tensor = (x.unflatten(-1, (-1, len(block))) @ block).flatten(-2)
     return rotated
 
 
-@cache
-def _rotation(width: int) -> Float[Tensor, "width width"]:
-    """A block of R, transposed: signs, then Sylvester's Hadamard matrix, divided by its norm."""
+def rotation_block(channels: int) -> Float[Tensor, "width width"]:
+    """A block of R for so many channels, transposed (our choice of R).
+
+    Signs, then Sylvester's Hadamard matrix, divided by its norm.
+    """
+    width = rotation_width(channels)
     matrix = torch.ones(1, 1)
     while len(matrix) < width:
         matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
@@ -70,16 +73,18 @@ class RotatedLinear(nn.Linear):
     True
     """
 
-    rotated = True
+    block: Tensor
 
     @classmethod
     def of(cls, source: nn.Linear) -> "RotatedLinear":
         """The same layer, rotated; a copy."""
         made = cls(source.in_features, source.out_features, source.bias is not None, "meta")
-        made.weight = nn.Parameter(rotate(source.weight.detach()), source.weight.requires_grad)
+        weight = source.weight.detach()
+        made.register_buffer("block", rotation_block(source.in_features).to(weight), False)
+        made.weight = nn.Parameter(rotate(weight, made.block), source.weight.requires_grad)
         made.bias = source.bias
         return made.train(source.training)
 
     def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         """The product of the rotated input with the rotated weight."""
-        return super().forward(rotate(x))
+        return super().forward(rotate(x, self.block))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from igq.errors import UnsupportedModelError
 from igq.layers import Layer, Slices
 from igq.modules import Linear
+from igq.rotation import RotatedLinear
 from igq.vit.attention import Attention
 
 IMAGE_BITS = 8
@@ -107,7 +108,7 @@ def linear(model: nn.Module, name: str, tokens: int) -> Layer:
     """A linear layer of the body."""
     module: Any = model.get_submodule(name)
     inputs, outputs = module.in_features, module.out_features
-    rotated = getattr(module, "rotated", False)
+    rotated = isinstance(module, RotatedLinear) or getattr(module, "rotation", None) is not None
     return Layer(name, Slices.CHANNELS, tokens, inputs, outputs, weighted=True, rotated=rotated)
 
 

@@ -24,7 +24,7 @@ from pipeline.config import (
 )
 from pipeline.errors import StudyError
 from pipeline.files import read_json, write_json
-from search_spaces import Assignment, SoftmaxMethod
+from search_spaces import Assignment, InputMethod, Rotation, SoftmaxMethod
 
 
 @pytest.fixture
@@ -54,6 +54,8 @@ def changed(definition: Definition, what: str) -> Definition:
         "execution": {"execution": Execution(compiled=True)},
         "softmax_method": {"space": space(update={"softmax_method": SoftmaxMethod.ROWS})},
         "assignment": {"space": space(update={"assignment": Assignment.NEAREST})},
+        "input_method": {"space": space(update={"input_method": InputMethod.CHANNELS})},
+        "rotation": {"space": space(update={"rotation": Rotation.NONE})},
         "search_images": {"space": space(update={"search_images": 9})},
         "final_images": {"space": space(update={"final_images": 0})},
         "weight_bits": {"space": space(update={"weight_bits": 8})},
@@ -83,6 +85,8 @@ class TestDefinition:
             "num_groups",
             "softmax_method",
             "assignment",
+            "input_method",
+            "rotation",
             "search_images",
             "final_images",
         ],
@@ -143,7 +147,9 @@ class TestCheckSame:
             check_same(Folder(tmp_path), changed(definition, what.removeprefix("space.")))
         assert read_json(Folder(tmp_path).study) == before
 
-    @pytest.mark.parametrize("later", ["softmax_method", "assignment", "final_images"])
+    @pytest.mark.parametrize(
+        "later", ["softmax_method", "assignment", "input_method", "rotation", "final_images"]
+    )
     def test_a_study_of_before_there_was_a_setting_is_refused(
         self, definition: Definition, tmp_path: Path, later: str
     ) -> None:
@@ -161,12 +167,14 @@ class TestCheckSame:
         assert space_of(written).model_dump(exclude={"weights", "images", "trials"}) == (
             definition.space.model_dump(exclude={"weights", "images", "trials"})
         )
-        del written["space"]["softmax_method"], written["space"]["assignment"]
+        for later in ("softmax_method", "assignment", "input_method", "rotation"):
+            del written["space"][later]
         space = space_of(written)
         assert (space.softmax_method, space.assignment) == (
             SoftmaxMethod.ROWS,
             Assignment.NEAREST,
         )
+        assert (space.input_method, space.rotation) == (InputMethod.CHANNELS, Rotation.NONE)
 
 
 class TestCheckFolder:

@@ -19,6 +19,7 @@ from igq import ArtifactError, Corrected
 from igq.candidates import Candidates
 from igq.vit import assemble
 from pipeline.cache import load_candidates, load_corrected
+from pipeline.calibrating import listed_layers
 from pipeline.cluster import InProcess
 from pipeline.config import Folder, Request
 from pipeline.data import Images, Preprocessing, draw, open_source
@@ -74,7 +75,8 @@ class Searched:
     def candidates(self) -> Candidates:
         space, model = self.request.space, load_model(self.request.space)[0]
         (path,) = Folder(self.folder).cache.glob("candidates_*.safetensors")
-        return load_candidates(path, igq.layers(model), space.num_groups, space.activation_bits)
+        listed = listed_layers(model, space)
+        return load_candidates(path, listed, space.num_groups, space.activation_bits)
 
     def weights(self) -> Corrected:
         """The corrected weights of the study."""

@@ -163,8 +163,17 @@ class TestCache:
             ({"weight_method": "nearest"}, []),
             ({"softmax_method": "rows"}, ["correct", "sensitivity"]),
             ({"assignment": "nearest"}, ["observe", "fit", "correct", "sensitivity"]),
+            ({"input_method": "channels"}, ["observe", "fit", "correct", "sensitivity"]),
+            ({"rotation": "none"}, ["observe", "fit", "correct", "sensitivity"]),
         ],
-        ids=["weight_bits", "weight_method", "softmax_method", "assignment"],
+        ids=[
+            "weight_bits",
+            "weight_method",
+            "softmax_method",
+            "assignment",
+            "input_method",
+            "rotation",
+        ],
     )
     def test_other_weights_are_corrected_anew(
         self, run: Prepare, computed: list[str], change: dict[str, Any], expected: list[str]
@@ -193,15 +202,28 @@ class TestCache:
             assert rounded[name].bits == bits
             assert not torch.equal(rounded[name].dequantize(), simple[name].dequantize())
 
+    @pytest.mark.parametrize(
+        ("inputs", "slices"),
+        [("channels", igq.Slices.CHANNELS), ("tokens", igq.Slices.TOKEN_GROUPS)],
+    )
     def test_cached_candidates_are_those_that_would_be_fitted(
-        self, run: Prepare, model: nn.Module, images: dict[str, Images]
+        self,
+        run: Prepare,
+        model: nn.Module,
+        images: dict[str, Images],
+        inputs: str,
+        slices: igq.Slices,
     ) -> None:
-        run()
-        cached = run().task.candidates
-        fresh = igq.fit(igq.observe(model, images["calibration"].values), (1, 2, 4), bits=4)
+        run(space={"input_method": inputs})
+        cached = run(space={"input_method": inputs}).task.candidates
+        ranges = igq.observe(model, images["calibration"].values, inputs=slices)
+        fresh = igq.fit(ranges, (1, 2, 4), bits=4)
         old, new = bounds(cached), bounds(fresh)
         assert old.keys() == new.keys()
         assert all(torch.equal(old[name], new[name]) for name in new)
+        layer = next(layer for layer in cached.layers if layer.name == "blocks.0.mlp.fc1")
+        assert layer.slices is slices
+        assert list(cached.quantizers[layer.name]) == [1, 2, 4]
 
 
 class TestPreparation:

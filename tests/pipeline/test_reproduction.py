@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 from pipeline.published import COLUMNS, PUBLISHED
 from pipeline.reports import reproduction_table
 from pipeline.reproduction import Experiment, reproduce
-from search_spaces import Assignment, SoftmaxMethod, WeightMethod
+from search_spaces import Assignment, InputMethod, Rotation, SoftmaxMethod, WeightMethod
 from tests.pipeline.test_reports import text
 
 
@@ -96,6 +96,30 @@ class TestReproduce:
         settings = ("digits",), "digits", folder, (6,), ("fixed 8", "upper bound"), 1, 40
         list(reproduce(Experiment(*settings, softmax_method=method), quiet))
         assert seen == {igq.Slices[method.name]}
+
+    @pytest.mark.parametrize("method", InputMethod)
+    @pytest.mark.parametrize("rotation", Rotation)
+    def test_linear_inputs_are_as_wanted(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        method: InputMethod,
+        rotation: Rotation,
+    ) -> None:
+        seen: set[tuple[igq.Slices, bool]] = set()
+
+        def assembled(model: nn.Module, quantizers: Any, weights: Any) -> nn.Module:
+            turned = {layer.name: layer.rotated for layer in igq.layers(model)}
+            places = {n: n.rpartition(".")[2] for n in quantizers}
+            seen.update((q.slices, turned[n]) for n, q in quantizers.items() if places[n] == "fc1")
+            return assemble(model, quantizers, weights)
+
+        monkeypatch.setattr(reproduction, "assemble", assembled)
+        settings = ("digits",), "digits", folder, (6,), ("fixed 8", "upper bound"), 1, 40
+        made = Experiment(*settings, input_method=method, rotation=rotation)
+        assert len(list(reproduce(made, quiet))) == 2
+        slices = {"channels": igq.Slices.CHANNELS, "tokens": igq.Slices.TOKEN_GROUPS}[method.value]
+        assert seen == {(slices, rotation is not Rotation.NONE)}
 
     @pytest.mark.parametrize("assignment", Assignment)
     def test_channels_pick_their_groups_as_wanted(

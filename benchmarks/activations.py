@@ -15,7 +15,8 @@ import igq
 from benchmarks.real import arguments, bench, machine, uniform_quantizers
 from igq.affine import affine_parameters, fake_quantize
 from igq.evaluation import divergences, log_probabilities, paired_difference, shifts
-from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, fit_groups
+from igq.fitting import fit_groups
+from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer
 from igq.layers import Layer, Slices, slice_ranges
 from igq.modules import slot_of
 from igq.vit import with_slots

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import igq
 from benchmarks.real import CALIBRATION_IMAGES, arguments, bench, machine
-from igq.grouping import MAX_STEPS
+from igq.fitting import MAX_STEPS
 
 NUM_GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
 GROWTH = (8, 16, 32, 64)

@@ -26,7 +26,8 @@ from igq.errors import (
 )
 from igq.evaluation import Score, evaluate, paired_difference
 from igq.fisher import predicted_sensitivity
-from igq.grouping import GroupQuantizer, fit_groups
+from igq.fitting import fit_groups
+from igq.grouping import GroupQuantizer
 from igq.layers import Assignment, Layer, Slices, grouped
 from igq.observer import Ranges, observe
 from igq.rotation import Rotation

@@ -45,15 +45,11 @@ FORMAT = "igq-artifact"
 class Artifact:
     """A model read back from disk, and what was noted beside it.
 
-    >>> import igq, torch
-    >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
-    >>> arguments |= {"embed_dim": 12, "depth": 1, "num_heads": 3}
-    >>> vit = igq.create("vit_tiny_patch16_224", arguments)
-    >>> images = torch.rand(4, 1, 8, 8)
+    >>> import igq, tempfile, torch
+    >>> vit = igq.create("vit_tiny_patch16_224", {"img_size": 32, "depth": 1})
+    >>> images = torch.rand(4, 3, 32, 32)
     >>> candidates = igq.fit(igq.observe(vit, images), num_groups=(2, 4), bits=8)
-    >>> chosen = candidates.select(igq.uniform(igq.layers(vit), 4))
-    >>> quantized = igq.quantize(vit, chosen, weight_bits=8)
-    >>> import tempfile
+    >>> quantized = igq.quantize(vit, candidates.select(igq.uniform(igq.layers(vit), 4)), 8)
     >>> path = igq.save(quantized, tempfile.mkdtemp() + "/vit_w8a8", notes={"seed": 3})
     >>> artifact = igq.load(path)
     >>> artifact.allocation["blocks.0.mlp.fc1"], artifact.notes
@@ -72,15 +68,11 @@ def save(model: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = N
         ArtifactError: `model` is not quantized, `path` exists already or cannot be written.
         UnsupportedModelError: the model could not be made again from its timm name.
 
-    >>> import igq, torch
-    >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
-    >>> arguments |= {"embed_dim": 12, "depth": 1, "num_heads": 3}
-    >>> vit = igq.create("vit_tiny_patch16_224", arguments)
-    >>> images = torch.rand(4, 1, 8, 8)
+    >>> import igq, tempfile, torch
+    >>> vit = igq.create("vit_tiny_patch16_224", {"img_size": 32, "depth": 1})
+    >>> images = torch.rand(4, 3, 32, 32)
     >>> candidates = igq.fit(igq.observe(vit, images), num_groups=(2, 4), bits=8)
-    >>> chosen = candidates.select(igq.uniform(igq.layers(vit), 4))
-    >>> quantized = igq.quantize(vit, chosen, weight_bits=8)
-    >>> import tempfile
+    >>> quantized = igq.quantize(vit, candidates.select(igq.uniform(igq.layers(vit), 4)), 8)
     >>> path = igq.save(quantized, tempfile.mkdtemp() + "/vit_w8a8", notes={"seed": 3})
     >>> sorted(file.name for file in path.iterdir())
     ['manifest.json', 'model.safetensors']
@@ -120,15 +112,11 @@ def load(path: str | Path) -> Artifact:
     Raises:
         ArtifactError: the folder is not an artifact, is damaged, or has a schema of another time.
 
-    >>> import igq, torch
-    >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
-    >>> arguments |= {"embed_dim": 12, "depth": 1, "num_heads": 3}
-    >>> vit = igq.create("vit_tiny_patch16_224", arguments)
-    >>> images = torch.rand(4, 1, 8, 8)
+    >>> import igq, tempfile, torch
+    >>> vit = igq.create("vit_tiny_patch16_224", {"img_size": 32, "depth": 1})
+    >>> images = torch.rand(4, 3, 32, 32)
     >>> candidates = igq.fit(igq.observe(vit, images), num_groups=(2, 4), bits=8)
-    >>> chosen = candidates.select(igq.uniform(igq.layers(vit), 4))
-    >>> quantized = igq.quantize(vit, chosen, weight_bits=8)
-    >>> import tempfile
+    >>> quantized = igq.quantize(vit, candidates.select(igq.uniform(igq.layers(vit), 4)), 8)
     >>> path = igq.save(quantized, tempfile.mkdtemp() + "/vit_w8a8", notes={"seed": 3})
     >>> torch.equal(igq.load(path).model(images), quantized(images))
     True
@@ -170,12 +158,15 @@ def _read(path: Path) -> Artifact:
 
 def _allocation(model: nn.Module) -> Allocation:
     fitted = quantizers(model)
-    held = ((layer.name, fitted.get(layer.name)) for layer in grouped(layers(model)))
-    return Allocation.of({n: q.num_groups for n, q in held if q is not None and _in_groups(q)})
-
-
-def _in_groups(quantizer: Quantizer) -> bool:
-    return isinstance(quantizer, GroupQuantizer) or quantizer.slices is Slices.TOKEN_GROUPS
+    names = (layer.name for layer in grouped(layers(model)))
+    held = {name: fitted[name] for name in names if name in fitted}
+    return Allocation.of(
+        {
+            name: q.num_groups
+            for name, q in held.items()
+            if isinstance(q, GroupQuantizer) or q.slices is Slices.TOKEN_GROUPS
+        }
+    )
 
 
 def _manifest(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,20 +250,18 @@ def _weight(
 
 
 def _quantizer(stored: Mapping[str, Tensor], noted: Mapping[str, Any]) -> Quantizer:
-    if noted["bounds"] not in ("fitted", "own"):
-        raise ValueError(f"bounds must be 'fitted' or 'own', but are {noted['bounds']!r}")
+    bits, slices = check_bits(noted["bits"]), Slices(noted["slices"])
     if noted["bounds"] == "own":
-        own_groups = noted.get("num_groups", 1)
-        check_num_groups([own_groups])
-        return SliceQuantizer(check_bits(noted["bits"]), Slices(noted["slices"]), own_groups)
-    if Slices(noted["slices"]).own_range:
-        raise ValueError(f"{noted['slices']} have ranges of their own, but bounds are 'fitted'")
+        check_num_groups([num_groups := noted.get("num_groups", 1)])
+        return SliceQuantizer(bits, slices, num_groups)
+    if noted["bounds"] != "fitted" or slices.own_range:
+        raise ValueError(f"bounds of {slices.value} must not be {noted['bounds']!r}")
     groups = stored["lower"].shape[:1]
     return GroupQuantizer(
         _checked("lower", stored["lower"], groups),
         _checked("upper", stored["upper"], groups),
-        check_bits(noted["bits"]),
-        Slices(noted["slices"]),
+        bits,
+        slices,
         Assignment(noted.get("assignment", Assignment.NEAREST)),
     )
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from igq.affine import check_bits
 from igq.errors import InvalidArgumentError
-from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer, fit_groups
+from igq.fitting import fit_groups
+from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer
 from igq.layers import Layer, Slices, check_num_groups, num_cells
 from igq.observer import Ranges
 from igq.settings import Choice, Setting

@@ -16,13 +16,7 @@ from rich.markup import escape
 from igq import IgqError
 from pipeline.config import Engine, Folder, Request, Sampler
 from search_spaces import SearchSpaceError, load, names, parse_budget
-from search_spaces.schema import (
-    Assignment,
-    InputMethod,
-    Rotation,
-    SoftmaxMethod,
-    WeightMethod,
-)
+from search_spaces.schema import Assignment, InputMethod, Rotation, SoftmaxMethod, WeightMethod
 
 app = typer.Typer(
     add_completion=False,
@@ -35,6 +29,7 @@ console = Console(width=None if sys.stdout.isatty() else 132)
 EngineChoice = Annotated[
     Engine, typer.Option(help="How models are computed; auto compiles where that pays.")
 ]
+Method = typer.Option(help="As in a search space; the default is the paper's way.")
 Out = Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/SPACE]")]
 
 
@@ -251,21 +246,11 @@ def reproduce(
     most_images: Annotated[
         int | None, typer.Option(min=1, help="Images of each set. [default: all]")
     ] = None,
-    weight_method: Annotated[
-        WeightMethod, typer.Option(help="How weights are quantized; `nearest` is the paper's way.")
-    ] = WeightMethod.NEAREST,
-    softmax_method: Annotated[
-        SoftmaxMethod, typer.Option(help="How softmax maps are; `rows` is the paper's way.")
-    ] = SoftmaxMethod.ROWS,
-    assignment: Annotated[
-        Assignment, typer.Option(help="How groups are picked; `nearest` is the paper's way.")
-    ] = Assignment.NEAREST,
-    input_method: Annotated[
-        InputMethod, typer.Option(help="What groups are of; `channels` is the paper's way.")
-    ] = InputMethod.CHANNELS,
-    rotation: Annotated[
-        Rotation, typer.Option(help="Which linear layers are rotated; the paper's way is `none`.")
-    ] = Rotation.NONE,
+    weight_method: Annotated[WeightMethod, Method] = WeightMethod.NEAREST,
+    softmax_method: Annotated[SoftmaxMethod, Method] = SoftmaxMethod.ROWS,
+    assignment: Annotated[Assignment, Method] = Assignment.NEAREST,
+    input_method: Annotated[InputMethod, Method] = InputMethod.CHANNELS,
+    rotation: Annotated[Rotation, Method] = Rotation.NONE,
     out: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
     engine: EngineChoice = Engine.AUTO,
 ) -> None:

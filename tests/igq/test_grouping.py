@@ -10,16 +10,8 @@ from torch import Tensor
 
 from igq import Assignment, GroupQuantizer, InvalidArgumentError, Slices, fit_groups
 from igq.affine import affine_parameters, fake_quantize
-from igq.grouping import (
-    MARGIN,
-    Groups,
-    SliceQuantizer,
-    _alternate,
-    _condense,
-    _spread_out,
-    assign,
-    expected_error,
-)
+from igq.fitting import MARGIN, _alternate, _condense, _spread_out
+from igq.grouping import Groups, SliceQuantizer, assign, expected_error
 from igq.layers import slice_ranges
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import search_spaces
+from pipeline.reproduction import Experiment
 from search_spaces import SearchSpaceError, UniformBudget
 
 IMAGENET = [
@@ -13,11 +14,12 @@ IMAGENET = [
     for size in ("tiny", "small", "base")
     for bits in (4, 6)
 ]
+PAPER = ("vit_tiny_w4a4_paper", "deit_tiny_w4a4_paper")
 WIDER = ("vit_tiny_w4a4_tied", "vit_tiny_mixed", "deit_tiny_mixed", "deit_tiny_mixed_small")
 
 
 def test_bundled_spaces_are_the_demo_wider_ones_and_the_models_of_the_paper() -> None:
-    assert set(search_spaces.names()) == {"demo", *WIDER, *IMAGENET}
+    assert set(search_spaces.names()) == {"demo", *PAPER, *WIDER, *IMAGENET}
 
 
 @pytest.mark.parametrize("name", search_spaces.names())
@@ -33,6 +35,14 @@ def test_an_imagenet_space_says_what_its_name_says(name: str) -> None:
     assert f"w{space.weight_bits}a{space.activation_bits}" == bits
     assert space.budget == UniformBudget(uniform=8)
     assert (space.weights, space.images) == (None, None)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_paper_s_way_is_that_of_igq_reproduce(name: str) -> None:
+    space, paper = search_spaces.load(name), Experiment(images=(), calibration="")
+    methods = ("weight_method", "softmax_method", "input_method", "rotation", "assignment")
+    assert [getattr(space, m) for m in methods] == [getattr(paper, m) for m in methods]
+    assert space.budget == UniformBudget(uniform=8)
 
 
 def test_the_demo_brings_weights_and_images() -> None:

@@ -1,61 +1,62 @@
 """Bits chosen with groups against groups alone, at the same BOPs.
 
-Both allocations are the integer program's, over harms measured on the same images; the budget is
-uniform bits and groups everywhere. Evaluation images are others; differences are paired.
+    python -m benchmarks.mixed_bits --model vit_tiny_patch16_224 --images 1000
+
+Groups are of tokens, wide layers are rotated. Both allocations are the integer program's, over
+harms measured on the same images; the budget is that of uniform bits and groups of channels, which
+is the last row. Weights are rounded. Evaluation images are others; differences are paired.
 """
 
-from collections.abc import Mapping
-
-from torch import Tensor
+from torch import Tensor, nn
 
 import igq
 from benchmarks.real import ASSETS, arguments, bench, machine
+from igq import BopsTable
+from igq.correction import rounded_weights
 from igq.mixed import Options, measure_parts, mixed_bops, mixed_harm, select_weights
-from igq.settings import Choice, Setting
 from igq.vit import assemble
 from pipeline.data import Preprocessing, draw, open_source
 from pipeline.intervals import Interval, interval
 
-BITS, GROUPS = (3, 4, 5, 6, 8), (2, 4, 8, 16)
+BITS, GROUPS = (3, 4, 5, 6, 8), (1, 2, 4, 8, 12)
 HARM_IMAGES = 16
 
 
 def main() -> None:
     options = arguments(__doc__ or "", images=500)
     given = bench(options)
-    model, listed = given.model, igq.layers(given.model)
+    model, base = igq.rotated(given.model, igq.Rotation.WIDE), (options.bits, options.bits)
     source = open_source(str(ASSETS / "images" / "train1000"), Preprocessing.of(model))
     wanted = {"calibration": (source, 32, 32), "harm": (source, HARM_IMAGES, HARM_IMAGES)}
     images = draw(wanted, options.seed)["harm"].values
 
-    candidates = igq.fit(igq.observe(model, given.calibration), GROUPS, options.bits)
-    weights = {
-        bits: igq.correct(model, candidates, given.calibration, bits, steps=0).weights
-        for bits in BITS
-    }
+    ranges = igq.observe(model, given.calibration, inputs=igq.Slices.TOKEN_GROUPS)
+    candidates, listed = igq.fit(ranges, GROUPS, options.bits), ranges.layers
+    weights = {bits: rounded_weights(model, candidates, given.calibration, bits) for bits in BITS}
     mixed = Options(BITS, BITS, GROUPS)
-    base = (options.bits, options.bits)
     only = Options(base[:1], base[:1], GROUPS)
     table, alone = mixed_bops(listed, mixed, base), mixed_bops(listed, only, base)
-    budget = igq.bops(listed, (options.groups,), *base).of(igq.uniform(listed, options.groups))
     parts = measure_parts(model, candidates, weights, mixed, images)
 
-    uniform = dict.fromkeys((m.name for m in listed), Setting(*base, options.groups))
-    allocations: dict[str, Mapping[str, Choice]] = {
-        "groups and bits": table.expand(
-            igq.allocate(mixed_harm(table, parts, mixed), table, budget)
-        ),
-        "groups alone": alone.expand(igq.allocate(mixed_harm(alone, parts, mixed), alone, budget)),
-        "uniform": uniform,
+    channels = igq.layers(given.model, assignment=igq.Assignment.NEAREST)
+    uniform = igq.uniform(channels, options.groups)
+    budget = igq.bops(channels, (options.groups,), *base).of(uniform)
+    fitted = igq.fit(igq.observe(given.model, given.calibration), (options.groups,), options.bits)
+    rounded = rounded_weights(given.model, fitted, given.calibration, options.bits)
+
+    def chosen(costs: BopsTable, what: Options) -> nn.Module:
+        allocation = costs.expand(igq.allocate(mixed_harm(costs, parts, what), costs, budget))
+        picked = select_weights(weights, allocation, listed)
+        return assemble(model, candidates.select(allocation), picked)
+
+    made = {
+        "groups and bits": chosen(table, mixed),
+        "groups alone": chosen(alone, only),
+        "uniform groups of channels": assemble(given.model, fitted.select(uniform), rounded),
     }
     scores = {
-        name: igq.evaluate(
-            assemble(model, candidates.select(a), select_weights(weights, a, listed)),
-            given.images,
-            given.reference,
-            given.labels,
-        )
-        for name, a in allocations.items()
+        name: igq.evaluate(quantized, given.images, given.reference, given.labels)
+        for name, quantized in made.items()
     }
     print(f"{options.model}, {len(given.images)} images, budget {budget:.4g} BOPs, {machine()}")
     print("| allocation | KL | top-1 | KL, groups and bits less | top-1, groups and bits more |")

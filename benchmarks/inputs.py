@@ -1,7 +1,7 @@
 """What the groups of linear inputs are of, and what a rotation does to them, at what cost.
 
     python -m benchmarks.inputs --model vit_tiny_patch16_224 --images 400
-    python -m benchmarks.inputs --model vit_tiny_patch16_224 --images 400 --corrected
+    python -m benchmarks.inputs --model deit_tiny_patch16_224 --bits 3 --corrected --rows 0 6
 
 Uniform numbers of groups, softmax maps with 8; differences are paired with the first row's, with
 one standard error. Weights are in full precision, or corrected.
@@ -33,6 +33,9 @@ def main() -> None:
     """Print the table."""
     parser = arguments_for(__doc__ or "", images=400)
     parser.add_argument("--corrected", action="store_true", help="quantize weights too")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", help="of the table, from 0; the rest is left"
+    )
     options = parser.parse_args()
     given, bits = bench(options), options.bits
     labelled = (given.reference.argmax(-1) == given.labels).double().mean()
@@ -42,7 +45,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
 
     base = None
-    for slices, rotation, groups in WAYS:
+    for slices, rotation, groups in (WAYS[row] for row in options.rows or range(len(WAYS))):
         model = igq.rotated(given.model, rotation)
         ranges = igq.observe(model, given.calibration, inputs=slices)
         candidates = igq.fit(ranges, sorted({groups, options.groups}), bits)

@@ -29,6 +29,7 @@ from benchmarks.real import machine
 from igq.evaluation import log_probabilities
 from igq.fisher import predicted_forwards
 from igq.sensitivity import sensitivity_forwards
+from pipeline.calibrating import sliced_as
 from pipeline.cluster import RayCluster
 from pipeline.config import Request
 from pipeline.data import Images, Preprocessing, draw, open_source
@@ -175,7 +176,7 @@ def main() -> None:
         "validation": (2, max(2, options.validation_images or space.validation_images)),
     }
     images = draw({use: (source, *count) for use, count in counts.items()}, options.seed)
-    ranges = igq.observe(model, images["calibration"].values)
+    ranges = igq.observe(model, images["calibration"].values, **sliced_as(space))
     candidates = igq.fit(ranges, space.num_groups, space.base_bits[1])
     harm = sensitivity_forwards(model, candidates, space.sensitivity_images)
     harm += predicted_forwards(space.search_images, len(space.num_groups))

@@ -60,7 +60,7 @@ class Calibration:
         """Fit, and correct the weights, unless it was done before."""
         space = self.space
         if not self.candidates_file.exists():
-            ranges = observe(model, images.values, **_chosen(space))
+            ranges = observe(model, images.values, **sliced_as(space))
             progress = steps("fitting every layer for every number of groups")
             fitted = fit(ranges, space.num_groups, space.base_bits[1], progress)
             save_candidates(self.candidates_file, fitted)
@@ -114,10 +114,10 @@ def listed_layers(model: nn.Module, space: SearchSpace) -> tuple[Layer, ...]:
     Raises:
         UnsupportedModelError: the model's layers cannot be listed.
     """
-    return layers(model, **_chosen(space))
+    return layers(model, **sliced_as(space))
 
 
-def _chosen(space: SearchSpace) -> Chosen:
+def sliced_as(space: SearchSpace) -> Chosen:
     """What a space says of its layers, in igq's words."""
     return chosen_layers(space.softmax_method, space.assignment, space.input_method)
 

@@ -37,6 +37,7 @@ class GroupQuantizer:
     `lower` and `upper` are (groups,). Calling it fake-quantizes a tensor, each slice of each image
     with the bounds that it picks by its own range (Eq. 5, or as `assignment` says).
 
+    >>> import torch
     >>> bounds = torch.tensor([-1.0, -9.0]), torch.tensor([1.0, 9.0])
     >>> quantizer = GroupQuantizer(*bounds, bits=2, slices=Slices.CHANNELS)
     >>> x = torch.tensor([[[-1.0, -8.0], [0.6, 8.0]]])  # 1 image, 2 tokens, 2 channels
@@ -95,6 +96,7 @@ def assign(
 ) -> Int[Tensor, "*slices"]:
     """The group that each slice picks by its range (Eq. 5).
 
+    >>> import torch
     >>> groups = GroupQuantizer(torch.zeros(2), torch.tensor([1.0, 9.0]), 4, Slices.ROWS).groups
     >>> assign(torch.tensor([[0.1, 2.0], [0.0, 7.0]]), groups, Assignment.NEAREST).tolist()
     [0, 1]
@@ -120,6 +122,7 @@ def expected_error(
     that a bound which lies within the range by d clips little, d^4 / 3 width^2, and never more than
     d^2. What is not clipped is rounded: scale^2 / 12.
 
+    >>> import torch
     >>> groups = GroupQuantizer(-torch.ones(1), torch.ones(1), 2, Slices.CHANNELS).groups
     >>> expected_error(torch.tensor([[-2.0, 2.0]]), groups)  # 2 / 48 + (2 / 3)^2 / 12
     tensor([[0.0787]])
@@ -172,6 +175,7 @@ def completed(x: Float[Tensor, "images ..."], slices: Slices) -> Float[Tensor, "
     Most entries of a row lie below half a step and become 0. Then the product with v lacks their
     share of v, for which the mean of v stands here.
 
+    >>> import torch
     >>> completed(torch.tensor([[[0.5, 0.25, 0.0, 0.0]]]), Slices.UNIT_ROWS).tolist()
     [[[0.5625, 0.3125, 0.0625, 0.0625]]]
     """

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +253,7 @@ def _weight(
 def _quantizer(stored: Mapping[str, Tensor], noted: Mapping[str, Any]) -> Quantizer:
     bits, slices = check_bits(noted["bits"]), Slices(noted["slices"])
     if noted["bounds"] == "own":
-        check_num_groups([num_groups := noted.get("num_groups", 1)])
+        check_num_groups([num_groups := index(noted.get("num_groups", 1))])
         return SliceQuantizer(bits, slices, num_groups)
     if noted["bounds"] != "fitted" or slices.own_range:
         raise ValueError(f"bounds of {slices.value} must not be {noted['bounds']!r}")

@@ -188,7 +188,7 @@ class Linear(_Product):
         self.register_buffer("codes", None, persistent=False)
         self.register_buffer("scale", None, persistent=False)
         self.in_features, self.out_features = source.in_features, source.out_features
-        rotation = source.block if isinstance(source, RotatedLinear) else None
+        rotation = source.rotation if isinstance(source, RotatedLinear) else None
         self.register_buffer("rotation", rotation, persistent=False)
 
     def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:

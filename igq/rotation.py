@@ -73,18 +73,18 @@ class RotatedLinear(nn.Linear):
     True
     """
 
-    block: Tensor
+    rotation: Tensor
 
     @classmethod
     def of(cls, source: nn.Linear) -> "RotatedLinear":
         """The same layer, rotated; a copy."""
         made = cls(source.in_features, source.out_features, source.bias is not None, "meta")
         weight = source.weight.detach()
-        made.register_buffer("block", rotation_block(source.in_features).to(weight), False)
-        made.weight = nn.Parameter(rotate(weight, made.block), source.weight.requires_grad)
+        made.register_buffer("rotation", rotation_block(source.in_features).to(weight), False)
+        made.weight = nn.Parameter(rotate(weight, made.rotation), source.weight.requires_grad)
         made.bias = source.bias
         return made.train(source.training)
 
     def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         """The product of the rotated input with the rotated weight."""
-        return super().forward(rotate(x, self.block))
+        return super().forward(rotate(x, self.rotation))

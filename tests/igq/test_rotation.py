@@ -112,3 +112,15 @@ class TestModel:
     def test_a_quantized_model_cannot(self, quantized: nn.Module) -> None:
         with pytest.raises(UnsupportedModelError, match="must be in full precision"):
             igq.rotated(quantized, Rotation.ALL)
+
+    def test_it_follows_the_model(
+        self, vit: nn.Module, images: Tensor, device: torch.device
+    ) -> None:
+        turned = igq.rotated(vit, Rotation.ALL)
+        there = copy.deepcopy(assemble(turned, {}, quantize_weights(turned, 8))).to(device)
+        expected = assemble(turned, {}, quantize_weights(turned, 8))(images)
+        torch.testing.assert_close(there(images.to(device)).cpu(), expected, atol=1e-3, rtol=1e-3)
+
+    def test_it_follows_the_model_s_type(self, vit: nn.Module, images: Tensor) -> None:
+        turned = copy.deepcopy(igq.rotated(vit, Rotation.ALL)).bfloat16()
+        assert turned(images.bfloat16()).dtype is torch.bfloat16

@@ -70,3 +70,10 @@ def test_quantizing_twice_changes_nothing() -> None:
 def test_what_leaves_0_out_is_widened_to_hold_it() -> None:
     x = torch.tensor([[3.0, 4.0]])
     torch.testing.assert_close(fake_quantize_runs(x, 1, 2), torch.tensor([[8 / 3, 4.0]]))
+
+
+@pytest.mark.parametrize("groups", [1, 5, 24])
+def test_cpu_and_gpu_agree(device: torch.device, groups: int) -> None:
+    x = noise(2, 5, 192)
+    there = fake_quantize_runs(x.to(device), groups, 4).cpu()
+    torch.testing.assert_close(there, fake_quantize_runs(x, groups, 4))

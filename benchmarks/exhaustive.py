@@ -2,7 +2,7 @@
 
     python -m benchmarks.exhaustive --model vit_tiny_patch16_224 --images 256
 
-Groups are of tokens, and wide layers are rotated, as in a search space. Layers of a kind share
+Groups lie side by side, and wide layers are rotated, as in a search space. Layers of a kind share
 their number of groups, so that few allocations spend the whole budget of uniform groups: those to
 which nothing can be added. The best of all on the very images that it was chosen on is a bound that
 no search can pass; chosen on one half and judged on the other, it is what one could hope for.
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import igq
-from benchmarks.real import arguments, bench, machine
+from benchmarks.real import SIDE_BY_SIDE, arguments, bench, machine
 from igq import Allocation, BopsTable
 from igq.cost import tie
 from igq.evaluation import divergences, log_probabilities
@@ -61,7 +61,7 @@ def main() -> None:
     options = arguments(__doc__ or "", images=256)
     given = bench(options)
     model = igq.rotated(given.model, igq.Rotation.WIDE)
-    ranges = igq.observe(model, given.calibration, inputs=igq.Slices.TOKEN_GROUPS)
+    ranges = igq.observe(model, given.calibration, **SIDE_BY_SIDE)
     candidates = igq.fit(ranges, CHOICES, options.bits)
     ties = tied(candidates.layers, Tie.KIND)
     table = igq.bops(candidates.layers, CHOICES, options.bits, options.bits).tied(ties)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.mixed_bits --model vit_tiny_patch16_224 --images 1000
 
-Groups are of tokens, wide layers are rotated. Both allocations are the integer program's, over
+Groups lie side by side, wide layers are rotated. Both allocations are the integer program's, over
 harms measured on the same images; the budget is that of uniform bits and groups of channels, which
 is the last row. Weights are rounded. Evaluation images are others; differences are paired.
 """
@@ -10,7 +10,7 @@ is the last row. Weights are rounded. Evaluation images are others; differences 
 from torch import Tensor, nn
 
 import igq
-from benchmarks.real import ASSETS, arguments, bench, machine
+from benchmarks.real import ASSETS, SIDE_BY_SIDE, arguments, bench, machine
 from igq import BopsTable
 from igq.correction import rounded_weights
 from igq.mixed import Options, measure_parts, mixed_bops, mixed_harm, select_weights
@@ -30,7 +30,7 @@ def main() -> None:
     wanted = {"calibration": (source, 32, 32), "harm": (source, HARM_IMAGES, HARM_IMAGES)}
     images = draw(wanted, options.seed)["harm"].values
 
-    ranges = igq.observe(model, given.calibration, inputs=igq.Slices.TOKEN_GROUPS)
+    ranges = igq.observe(model, given.calibration, **SIDE_BY_SIDE)
     candidates, listed = igq.fit(ranges, GROUPS, options.bits), ranges.layers
     weights = {bits: rounded_weights(model, candidates, given.calibration, bits) for bits in BITS}
     mixed = Options(BITS, BITS, GROUPS)

@@ -5,12 +5,14 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 import igq
+from igq import Slices
 from igq.evaluation import accuracy, log_probabilities
 from igq.grouping import Quantizer
 from igq.vit import with_slots
@@ -18,6 +20,17 @@ from pipeline.data import Preprocessing, draw, open_source
 
 ASSETS = Path(os.environ.get("IGQ_ASSETS", Path(__file__).parents[2] / "shared" / "assets"))
 CALIBRATION_IMAGES = 32
+
+
+class Sliced(TypedDict):
+    """What `igq.layers` and `igq.observe` are to be told of groups."""
+
+    softmax: Slices
+    inputs: Slices
+
+
+SIDE_BY_SIDE: Sliced = {"softmax": Slices.KEY_GROUPS, "inputs": Slices.TOKEN_GROUPS}
+"""As search spaces have it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,9 +36,9 @@ from igq.vit import (
     with_rotated,
 )
 
-SCHEMA = 3
-READABLE = (1, 2, 3)
-"""In schema 1 every group is picked as in the paper; before 3 nothing is rotated."""
+SCHEMA = 4
+READABLE = (1, 2, 3, 4)
+"""In 1 groups are picked as in the paper; before 3 nothing is rotated, before 4 no keys grouped."""
 FORMAT = "igq-artifact"
 
 
@@ -165,7 +165,7 @@ def _allocation(model: nn.Module) -> Allocation:
         {
             name: q.num_groups
             for name, q in held.items()
-            if isinstance(q, GroupQuantizer) or q.slices is Slices.TOKEN_GROUPS
+            if isinstance(q, GroupQuantizer) or q.slices.side_by_side
         }
     )
 

@@ -11,7 +11,7 @@ from igq.affine import check_bits
 from igq.errors import InvalidArgumentError
 from igq.fitting import fit_groups
 from igq.grouping import GroupQuantizer, Quantizer, SliceQuantizer
-from igq.layers import Layer, Slices, check_num_groups, num_cells
+from igq.layers import Layer, check_num_groups, num_cells
 from igq.observer import Ranges
 from igq.settings import Choice, Setting
 
@@ -75,7 +75,7 @@ class Candidates:
         chosen: dict[str, Quantizer] = {}
         for layer in self.layers:
             fitted = next(iter(self.quantizers[layer.name].values()))
-            cells = num_cells(layer.channels) if layer.slices is Slices.TOKEN_GROUPS else 1
+            cells = num_cells(layer.channels) if layer.slices.side_by_side else 1
             own = SliceQuantizer(fitted.bits, layer.slices, cells)
             chosen[layer.name] = own if layer.grouped else fitted
         return chosen

@@ -2,9 +2,10 @@
 
 Each step uses the calibration images alone and a model whose activations are quantized:
 
-1. Rounding (`igq.rounding`): codes of the linear layers of the blocks are chosen for least error
-   of their outputs, each token weighted by the gradient of the predictions at it. In the last
-   blocks only the class token matters, and tokens with huge activations matter little.
+1. Rounding (`igq.rounding`): codes of the patch embedding and of the linear layers of the blocks
+   are chosen for least error of their outputs, each token weighted by the gradient of the
+   predictions at it. In the last blocks only the class token matters, and tokens with huge
+   activations matter little.
 2. Tuning: what is one-dimensional (the affine parameters of normalisations, biases, the scale of
    each output channel of a weight) follows the gradient until every block's output is nearest to
    full precision's. Codes stay as they are.
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ from igq.candidates import Candidates
 from igq.errors import InvalidArgumentError
 from igq.fisher import fisher_draw
 from igq.grouping import Quantizer
-from igq.modules import Linear, slot_of
+from igq.modules import Conv2d, Linear, slot_of
 from igq.rounding import round_weight
 from igq.vit import layers, quantize_weights, stages, with_slots
 
@@ -115,11 +117,13 @@ def rounded_weights(
 ) -> dict[str, QuantizedTensor]:
     """Quantized weights of every layer that has one: rounded for least error of their outputs.
 
-    The patch embedding and the head, whose inputs are few, keep their nearest codes.
+    The head, whose inputs are few, keeps its nearest codes.
     """
     weights = quantize_weights(model, weight_bits)
     for name, gram in grams(model, candidates.select(_middle(candidates)), images, seed).items():
-        weights[name] = round_weight(model.get_parameter(f"{name}.weight"), gram, weight_bits)
+        weight = model.get_parameter(f"{name}.weight")
+        rounded = round_weight(weight.flatten(1), gram, weight_bits)
+        weights[name] = replace(rounded, codes=rounded.codes.view(weight.shape))
     return weights
 
 
@@ -148,7 +152,7 @@ def grams(
     images: Float[Tensor, "images channels height width"],
     seed: int,
 ) -> dict[str, Float[Tensor, "inputs inputs"]]:
-    """The Gram matrix of the quantized inputs of each linear layer in a block.
+    """The Gram matrix of the quantized inputs of the patch embedding and each layer in a block.
 
     A token's weight is the norm of the gradient at the layer's output of logits' u, with u a
     `fisher_draw`.
@@ -162,10 +166,10 @@ def grams(
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
         def seen(product: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            x = slots[name].seen.flatten(0, -2)
+            x, axis = _inputs(product, slots[name].seen), 1 if isinstance(product, Conv2d) else -1
 
             def weigh(gradient: Tensor) -> None:
-                weight = gradient.flatten(0, -2).square().sum(-1, keepdim=True).sqrt()
+                weight = gradient.movedim(axis, -1).flatten(0, -2).norm(dim=-1, keepdim=True)
                 weight = weight / weight.mean().clamp(min=torch.finfo(weight.dtype).tiny)
                 weight = (1 - UNIFORM_SHARE) * weight + UNIFORM_SHARE
                 found[name] = found.get(name, 0) + ((x * weight).T @ x).double()
@@ -176,7 +180,7 @@ def grams(
 
     for layer in layers(model):
         product = made.get_submodule(layer.name)
-        if layer.grouped and isinstance(product, Linear):
+        if isinstance(product, Conv2d) or (layer.grouped and isinstance(product, Linear)):
             product.register_forward_hook(watch(layer.name))
     generator = torch.Generator().manual_seed(seed)
     for batch in images.split(BATCH_SIZE):
@@ -184,6 +188,14 @@ def grams(
             logits = made(batch.to(device, torch.float32).requires_grad_())
             (fisher_draw(logits.detach(), generator) * logits).sum().backward()
     return found
+
+
+def _inputs(product: nn.Module, x: Tensor) -> Float[Tensor, "tokens inputs"]:
+    """What each output of a product is computed from."""
+    if isinstance(product, Conv2d):
+        geometry = (product.kernel_size, product.dilation, product.padding, product.stride)
+        x = F.unfold(x, *geometry).transpose(1, 2)
+    return x.flatten(0, -2)
 
 
 def _middle(candidates: Candidates) -> Allocation:

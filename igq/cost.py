@@ -16,7 +16,8 @@ k, each channel of v. That is 32 [2 N C] each, and for the scores, which have on
 query and key, 32 [N K] multiplications more. The scales of v pass through its product. The
 classifier's input costs as much as q, with N = 1. Tokens whose channels are in G groups, each with
 its own range, cost 32 [2 N C + G N D]: as many sums as groups of channels, and one multiplication
-of each output more. Rotating a layer's input costs 32 [N C log2 B], with B channels rotated
+of each output more. Keys of a softmax row in groups do so with a maximum alone: 32 [N K + G N D].
+Rotating a layer's input costs 32 [N C log2 B], with B channels rotated
 together. Rows of a softmax map that keep their sum need that sum, the mean of v, and its product
 with what is missing: 32 [N K + 3 N D].
 
@@ -66,6 +67,8 @@ def grouping_bops(layer: Layer, num_groups: int) -> int:
     match layer.slices:
         case Slices.TOKEN_GROUPS:
             return FLOAT_BITS * (rotation + 2 * n * c + num_runs(c, g) * n * d)
+        case Slices.KEY_GROUPS:
+            return FLOAT_BITS * (n * c + num_runs(c, g) * n * d)
         case _ if g == 1:
             return FLOAT_BITS * rotation
         case Slices.CHANNELS:
@@ -82,7 +85,7 @@ def constant_bops(layer: Layer) -> int:
     n, c, d = layer.tokens, layer.channels, layer.outputs  # k and v have no outputs
     if layer.slices.own_range and not layer.grouped:
         return FLOAT_BITS * (2 * n * c + n * d)
-    return FLOAT_BITS * (n * c + 3 * n * d) if layer.slices is Slices.UNIT_ROWS else 0
+    return FLOAT_BITS * (n * c + 3 * n * d) if layer.slices.keep_sum else 0
 
 
 @dataclass(frozen=True)

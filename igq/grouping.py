@@ -15,7 +15,7 @@ from torch import Tensor
 
 from igq.affine import Bits, affine_parameters, fake_quantize
 from igq.layers import Assignment, Slices, slice_ranges
-from igq.token_groups import fake_quantize_runs
+from igq.runs import fake_quantize_runs
 
 SMALLEST_WIDTH = 1e-12
 """Of a range that is divided by."""
@@ -80,7 +80,7 @@ class SliceQuantizer:
     bits: int
     slices: Slices
     num_groups: int = 1
-    """Of a token, where `slices` are `Slices.TOKEN_GROUPS`."""
+    """Of a token or a softmax row, where `slices.side_by_side`."""
 
     def __call__(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         """Fake-quantize `x`, each slice with its own minimum and maximum as bounds."""
@@ -161,9 +161,9 @@ def quantize_own_ranges(
     slices: Slices,
     num_groups: int | Int[Tensor, ""] = 1,
 ) -> Float[Tensor, "images ..."]:
-    """Fake-quantize each slice with its own range; tokens in groups have `num_groups` each."""
-    if slices is Slices.TOKEN_GROUPS:
-        return fake_quantize_runs(x, num_groups, bits)
+    """Fake-quantize each slice with its own range; `num_groups` of them where side by side."""
+    if slices.side_by_side:
+        return completed(fake_quantize_runs(x, num_groups, bits), slices)
     lower, upper = slice_ranges(x, slices).unbind(-1)
     parameters = affine_parameters(lower, upper, bits)
     return completed(fake_quantize(x, *parameters, bits), slices)
@@ -179,6 +179,6 @@ def completed(x: Float[Tensor, "images ..."], slices: Slices) -> Float[Tensor, "
     >>> completed(torch.tensor([[[0.5, 0.25, 0.0, 0.0]]]), Slices.UNIT_ROWS).tolist()
     [[[0.5625, 0.3125, 0.0625, 0.0625]]]
     """
-    if slices is not Slices.UNIT_ROWS:
+    if not slices.keep_sum:
         return x
     return x + (1 - x.sum(-1, keepdim=True)) / x.shape[-1]

@@ -32,6 +32,9 @@ class Slices(Enum):
     """A softmax map, (images, heads, queries, keys): the range is taken over keys."""
     UNIT_ROWS = "unit rows"
     """Rows that keep their sum of 1: what quantization loses of it is spread over the keys."""
+    KEY_GROUPS = "key groups"
+    """The same rows: each row's keys in groups side by side, each with its own range; their sum is
+    kept."""
     TOKENS = "tokens"
     """The classifier's input, (images, channels): each token has its own range in each image."""
     HEAD_TOKENS = "head tokens"
@@ -42,6 +45,16 @@ class Slices(Enum):
     """q, k or v in artifacts of earlier versions: each head has its own range in each image."""
     WHOLE = "whole"
     """One slice: the range is taken over everything in the image, the group is always the same."""
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether groups lie side by side in what a product sums over, each with its own range."""
+        return self in (Slices.TOKEN_GROUPS, Slices.KEY_GROUPS)
+
+    @property
+    def keep_sum(self) -> bool:
+        """Whether what quantization loses of a row's sum of 1 is given back to it."""
+        return self in (Slices.UNIT_ROWS, Slices.KEY_GROUPS)
 
     @property
     def own_range(self) -> bool:
@@ -55,8 +68,8 @@ class Slices(Enum):
                 return tuple(range(1, dimensions - 1))
             case Slices.ROWS | Slices.UNIT_ROWS | Slices.TOKENS | Slices.HEAD_TOKENS:
                 return (dimensions - 1,)
-            case Slices.TOKEN_GROUPS:
-                raise NotImplementedError("the range of a part of an axis: igq.token_groups")
+            case Slices.TOKEN_GROUPS | Slices.KEY_GROUPS:
+                raise NotImplementedError("the range of a part of an axis: igq.runs")
             case Slices.HEAD_CHANNELS:
                 return (dimensions - 2,)
             case Slices.HEADS:
@@ -83,12 +96,13 @@ class Assignment(StrEnum):
 
 _OWN_RANGE = (
     Slices.TOKEN_GROUPS,
+    Slices.KEY_GROUPS,
     Slices.TOKENS,
     Slices.HEAD_TOKENS,
     Slices.HEAD_CHANNELS,
     Slices.HEADS,
 )
-ROWS = (Slices.ROWS, Slices.UNIT_ROWS)
+ROWS = (Slices.ROWS, Slices.UNIT_ROWS, Slices.KEY_GROUPS)
 """The ways of slicing a softmax map."""
 INPUTS = (Slices.CHANNELS, Slices.TOKEN_GROUPS)
 """The ways of slicing the input of a linear layer in a block."""
@@ -96,6 +110,8 @@ CELLS = 24
 """What a token's channels are divided into: many numbers of groups divide it (our choice)."""
 MOST_CELLS = 32
 """Where 24 does not divide the channels, the greatest number up to this that does."""
+FEWEST_CELLS = 12
+"""Where that would be fewer, about 24 cells, of which the last is shorter."""
 MOST_ROTATED = 64
 """Channels that are rotated together, at most (our choice)."""
 
@@ -140,7 +156,7 @@ class Layer:
                 return self.channels
             case Slices.ROWS | Slices.UNIT_ROWS | Slices.TOKENS | Slices.HEAD_TOKENS:
                 return self.tokens
-            case Slices.TOKEN_GROUPS:
+            case Slices.TOKEN_GROUPS | Slices.KEY_GROUPS:
                 return self.tokens * num_cells(self.channels)
             case Slices.HEAD_CHANNELS:
                 return self.heads * self.channels
@@ -150,24 +166,30 @@ class Layer:
                 return 1
 
 
-def num_cells(channels: int) -> int:
-    """Cells of so many channels, all as wide: the most groups that a token can have.
+def num_cells(length: int) -> int:
+    """Cells of so many channels or keys, all as wide: the most groups that these can be in.
 
     >>> num_cells(768), num_cells(1024), num_cells(10)
     (24, 32, 10)
+    >>> num_cells(197)  # 22 of 9, the last of them of 8
+    22
     """
-    if channels % CELLS == 0:
+    if length % CELLS == 0:
         return CELLS
-    return max(count for count in range(1, MOST_CELLS + 1) if channels % count == 0)
+    exact = max(count for count in range(1, MOST_CELLS + 1) if length % count == 0)
+    if exact >= min(FEWEST_CELLS, length):
+        return exact
+    width = -(-length // CELLS)
+    return -(-length // width)
 
 
-def num_runs(channels: int, num_groups: int) -> int:
-    """Groups that a token really has where so many are wanted: runs of as many cells each.
+def num_runs(length: int, num_groups: int) -> int:
+    """Groups that there really are where so many are wanted: runs of as many cells each.
 
     >>> num_runs(192, 8), num_runs(192, 10), num_runs(10, 16)
     (8, 8, 10)
     """
-    cells = num_cells(channels)
+    cells = num_cells(length)
     return -(-cells // -(-cells // num_groups))
 
 

@@ -46,14 +46,13 @@ class Calibration:
         """The candidates that were fitted to these weights and calibration images."""
         space = self.space
         fitted = [space.num_groups, space.activation_bits, space.assignment]
-        inputs = [space.input_method, space.rotation]
-        key = digest([self.model_key, self.images_key, *fitted, *inputs])
+        sliced = [space.input_method, space.rotation, space.softmax_method]
+        key = digest([self.model_key, self.images_key, *fitted, *sliced])
         return self.folder.cache / f"candidates_{key}.safetensors"
 
     def weights_file(self, bits: int) -> Path:
         """The corrected weights of so many bits that follow from these candidates."""
-        space = self.space
-        key = digest([self.candidates_file.stem, bits, self._steps, space.softmax_method])
+        key = digest([self.candidates_file.stem, bits, self._steps])
         return self.folder.cache / f"weights_{key}.safetensors"
 
     def compute(self, model: nn.Module, images: Images, steps: Steps) -> None:
@@ -124,9 +123,14 @@ def sliced_as(space: SearchSpace) -> Chosen:
 
 def chosen_layers(softmax: SoftmaxMethod, assignment: Assignment, inputs: InputMethod) -> Chosen:
     """What `igq.layers` and `igq.observe` are to be told of these methods."""
+    rows_of = {
+        SoftmaxMethod.ROWS: Slices.ROWS,
+        SoftmaxMethod.UNIT_ROWS: Slices.UNIT_ROWS,
+        SoftmaxMethod.KEYS: Slices.KEY_GROUPS,
+    }
     groups_of = {InputMethod.CHANNELS: Slices.CHANNELS, InputMethod.TOKENS: Slices.TOKEN_GROUPS}
     return {
-        "softmax": Slices[softmax.name],
+        "softmax": rows_of[softmax],
         "assignment": igq.Assignment(assignment.value),
         "inputs": groups_of[inputs],
     }

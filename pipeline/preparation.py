@@ -154,7 +154,7 @@ def prepare(
         next(Objective(task, next(model.parameters()).device).evaluate(at_hand))
     weights_from = [space.weight_bits, space.weight_method] if space.mixed else []
     kept = calibration.candidates_file.stem
-    search_from = [kept, space.softmax_method, *weights_from, search.fingerprint]
+    search_from = [kept, *weights_from, search.fingerprint]
     harm_from = [*search_from, space.sensitivity_images, asdict(execution)]
     path = calibration.folder.cache / f"harm_{digest(harm_from)}.json"
     harm, forwards = _harm(space, model, task, table, path, steps)

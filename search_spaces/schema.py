@@ -103,12 +103,14 @@ class WeightMethod(StrEnum):
 
 
 class SoftmaxMethod(StrEnum):
-    """How softmax maps are quantized; named as igq.Slices names it."""
+    """What the groups of a softmax map are, and whether its rows keep their sum."""
 
     ROWS = "rows"
     """Each row with the group it picks, as in the paper."""
     UNIT_ROWS = "unit_rows"
     """So, and what a row loses of its sum of 1 is spread over its keys."""
+    KEYS = "keys"
+    """Each row's keys are in groups side by side, each with its own range; the sum is kept."""
 
 
 class Assignment(StrEnum):
@@ -154,7 +156,7 @@ class SearchSpace(Frozen):
     weight_bits: Bits
     activation_bits: Bits
     weight_method: WeightMethod = WeightMethod.CORRECTED
-    softmax_method: SoftmaxMethod = SoftmaxMethod.UNIT_ROWS
+    softmax_method: SoftmaxMethod = SoftmaxMethod.KEYS
     input_method: InputMethod = InputMethod.TOKENS
     rotation: Rotation = Rotation.WIDE
     assignment: Assignment = Assignment.LEAST_ERROR

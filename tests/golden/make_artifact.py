@@ -33,7 +33,9 @@ def main() -> None:
     images = torch.randn(4, 1, 8, 8, generator=generator)
 
     model = igq.rotated(model, igq.Rotation.WIDE)
-    ranges = igq.observe(model, images, inputs=igq.Slices.TOKEN_GROUPS)
+    ranges = igq.observe(
+        model, images, softmax=igq.Slices.KEY_GROUPS, inputs=igq.Slices.TOKEN_GROUPS
+    )
     candidates = igq.fit(ranges, num_groups=(1, 2, 4), bits=4)
     names = [layer.name for layer in igq.grouped(igq.layers(model))]
     allocation = {name: (1, 2, 4)[i % 3] for i, name in enumerate(names)}

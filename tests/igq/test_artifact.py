@@ -343,13 +343,13 @@ class TestDamage:
             igq.load(saved)
         assert str(raised.value) == f"{saved} must hold an igq-artifact, but is 'cookbook'."
 
-    @pytest.mark.parametrize("schema", [0, 4, "1"], ids=repr)
+    @pytest.mark.parametrize("schema", [0, 5, "1"], ids=repr)
     def test_a_schema_of_another_time_and_what_to_do(self, saved: Path, schema: object) -> None:
         edit_manifest(saved, set_in("schema", value=schema))
         with pytest.raises(ArtifactError) as raised:
             igq.load(saved)
         assert str(raised.value) == (
-            f"the schema of {saved} must be 1 or 2 or 3, but is {schema}; "
+            f"the schema of {saved} must be 1 or 2 or 3 or 4, but is {schema}; "
             "use the version of igq-vit that wrote it."
         )
 

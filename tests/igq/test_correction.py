@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,13 @@ class TestRounding:
         chosen = candidates.select(igq.uniform(candidates.layers, 2))
         nearest = quantize_weights(vit, 4)
         for name, gram in grams(vit, chosen, images, seed=0).items():
-            weight = vit.get_parameter(f"{name}.weight")
+            weight = vit.get_parameter(f"{name}.weight").flatten(1)
             damped = gram + 0.1 * gram.diagonal().mean() * torch.eye(len(gram))
-            ours = output_error(weight, rounded.weights[name], damped)
-            assert (ours <= output_error(weight, nearest[name], damped) * (1 + 1e-5)).all()
+            ours, theirs = (
+                output_error(weight, replace(w, codes=w.codes.flatten(1)), damped)
+                for w in (rounded.weights[name], nearest[name])
+            )
+            assert (ours <= theirs * (1 + 1e-5)).all()
 
     def test_without_steps_nothing_but_weights_differs(
         self, vit: nn.Module, rounded: Corrected
@@ -67,15 +71,31 @@ class TestRounding:
         assert all(torch.equal(p, kept[name]) for name, p in vectors(vit).items())
         assert not same(rounded.weights, quantize_weights(vit, 4))
 
-    def test_every_linear_layer_in_a_block_has_a_gram_matrix_of_its_inputs(
+    def test_the_patch_embedding_and_each_linear_layer_in_a_block_have_a_gram_matrix_of_inputs(
         self, vit: nn.Module, candidates: Candidates, images: Tensor
     ) -> None:
         found = grams(vit, candidates.select(igq.uniform(candidates.layers, 2)), images, seed=0)
-        weighted = {la.name: la.channels for la in candidates.layers if la.grouped and la.weighted}
+        weighted = {la.name: la.channels for la in candidates.layers if la.weighted}
+        del weighted["head"]
         assert {name: len(gram) for name, gram in found.items()} == weighted
         for gram in found.values():
             torch.testing.assert_close(gram, gram.T, rtol=1e-5, atol=1e-3)
             assert torch.linalg.eigvalsh(gram).min() > -1e-3 * gram.diagonal().max()
+
+    def test_the_patch_embedding_s_inputs_are_its_patches(
+        self,
+        vit: nn.Module,
+        candidates: Candidates,
+        images: Tensor,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("igq.correction.UNIFORM_SHARE", 1.0)  # no token counts more
+        chosen = candidates.select(igq.uniform(candidates.layers, 2))
+        found = grams(vit, chosen, images, seed=0)["patch_embed.proj"]
+        codes = chosen["patch_embed.proj"](images)  # 2 x 2 pixels of 8 x 8
+        pixels = codes.unflatten(2, (4, 2)).unflatten(4, (4, 2)).permute(0, 2, 4, 1, 3, 5)
+        patches = pixels.flatten(3).flatten(0, 2)
+        torch.testing.assert_close(found.float(), patches.T @ patches, rtol=1e-4, atol=1e-3)
 
 
 class TestTuning:

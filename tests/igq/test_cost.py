@@ -81,6 +81,12 @@ class TestClosedForm:
         assert constant_bops(kept) == 32 * (sums + mean + product)
         assert grouping_bops(kept, 8) == grouping_bops(SOFTMAX, 8)
 
+    def test_keys_in_groups_need_a_maximum_and_as_many_sums(self) -> None:
+        keys = replace(SOFTMAX, slices=Slices.KEY_GROUPS, channels=197)
+        for groups, runs in ((1, 1), (8, 8), (24, 22)):  # 197 keys are 22 cells
+            assert grouping_bops(keys, groups) == 32 * (6 * 197 + runs * 6 * 2)
+        assert constant_bops(keys) == 32 * (6 * 197 + 3 * 6 * 2)
+
 
 class TestTable:
     TABLE = bops(MODEL, (1, 2, 4), weight_bits=4, activation_bits=4)

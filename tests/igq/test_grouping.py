@@ -13,6 +13,7 @@ from igq.affine import affine_parameters, fake_quantize
 from igq.fitting import MARGIN, _alternate, _condense, _spread_out
 from igq.grouping import Groups, SliceQuantizer, assign, expected_error
 from igq.layers import slice_ranges
+from igq.runs import fake_quantize_runs
 
 
 def random_ranges(seed: int, images: int = 4, slices: int = 12) -> Tensor:
@@ -105,6 +106,13 @@ class TestAssignment:
         assert (rows.sum(-1) - 1).abs().max() > 0.05
         torch.testing.assert_close(unit_rows.sum(-1), torch.ones(2, 3, 4))
         torch.testing.assert_close(spread, spread[..., :1].expand_as(spread), atol=1e-6, rtol=1e-4)
+
+    @pytest.mark.parametrize("groups", [1, 4])
+    def test_so_it_is_where_keys_are_in_groups(self, groups: int) -> None:
+        x = random_activation(0, (2, 3, 4, 29)).softmax(-1)
+        parts = fake_quantize_runs(x, groups, 3)
+        kept = SliceQuantizer(3, Slices.KEY_GROUPS, groups)(x)
+        torch.testing.assert_close(kept, parts + (1 - parts.sum(-1, keepdim=True)) / 29)
 
 
 class TestLeastError:

@@ -11,6 +11,7 @@ SOFTMAX = Layer("softmax", Slices.ROWS, tokens=6, channels=3, outputs=2, weighte
 QUERIES = Layer("q", Slices.HEAD_TOKENS, tokens=6, channels=2, outputs=3, weighted=False, heads=2)
 VALUES = Layer("v", Slices.HEAD_CHANNELS, tokens=6, channels=2, outputs=0, weighted=False, heads=2)
 TOKENS = Layer("t", Slices.TOKEN_GROUPS, tokens=3, channels=48, outputs=5, weighted=True)
+KEYS = Layer("keys", Slices.KEY_GROUPS, tokens=6, channels=197, outputs=2, weighted=False)
 HEAD = Layer("head", Slices.TOKENS, tokens=1, channels=4, outputs=2, weighted=True)
 
 
@@ -58,7 +59,7 @@ def test_the_range_of_a_row_is_its_minimum_and_maximum_over_the_keys() -> None:
 
 @pytest.mark.parametrize(
     ("layer", "num_slices"),
-    [(FC, 4), (TOKENS, 72), (SOFTMAX, 6), (QUERIES, 6), (VALUES, 4), (HEAD, 1)],
+    [(FC, 4), (TOKENS, 72), (SOFTMAX, 6), (KEYS, 132), (QUERIES, 6), (VALUES, 4), (HEAD, 1)],
     ids=lambda v: getattr(v, "name", v),
 )
 def test_the_slices_of_a_layer_are_counted(layer: Layer, num_slices: int) -> None:
@@ -66,7 +67,7 @@ def test_the_slices_of_a_layer_are_counted(layer: Layer, num_slices: int) -> Non
 
 
 def test_linear_inputs_and_rows_are_grouped_and_nothing_else() -> None:
-    assert grouped([FC, TOKENS, HEAD, SOFTMAX, QUERIES]) == (FC, TOKENS, SOFTMAX)
+    assert grouped([FC, TOKENS, HEAD, SOFTMAX, KEYS, QUERIES]) == (FC, TOKENS, SOFTMAX, KEYS)
 
 
 @pytest.mark.parametrize("num_groups", [(), (0,), (4, -1)], ids=str)

@@ -129,7 +129,7 @@ class TestCheckSame:
             ("model", "'0123'", "'4567'"),
             ("sampler", "'tpe'", "'random'"),
             ("images", "'b'", "'d'"),
-            ("space.softmax_method", "'unit_rows'", "'rows'"),
+            ("space.softmax_method", "'keys'", "'rows'"),
             ("space.search_images", "8", "9"),
             ("space.final_images", "4", "0"),
         ],

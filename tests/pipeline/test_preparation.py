@@ -161,7 +161,7 @@ class TestCache:
         [
             ({"weight_bits": 8}, ["correct"]),
             ({"weight_method": "nearest"}, []),
-            ({"softmax_method": "rows"}, ["correct", "sensitivity"]),
+            ({"softmax_method": "rows"}, ["observe", "fit", "correct", "sensitivity"]),
             ({"assignment": "nearest"}, ["observe", "fit", "correct", "sensitivity"]),
             ({"input_method": "channels"}, ["observe", "fit", "correct", "sensitivity"]),
             ({"rotation": "none"}, ["observe", "fit", "correct", "sensitivity"]),
@@ -216,7 +216,8 @@ class TestCache:
     ) -> None:
         run(space={"input_method": inputs})
         cached = run(space={"input_method": inputs}).task.candidates
-        ranges = igq.observe(model, images["calibration"].values, inputs=slices)
+        softmax = igq.Slices.KEY_GROUPS
+        ranges = igq.observe(model, images["calibration"].values, softmax=softmax, inputs=slices)
         fresh = igq.fit(ranges, (1, 2, 4), bits=4)
         old, new = bounds(cached), bounds(fresh)
         assert old.keys() == new.keys()

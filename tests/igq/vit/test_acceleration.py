@@ -56,11 +56,12 @@ class TestSwitchedFakeQuantize:
         assert torch.equal(slot(activation), FakeQuantizeSlices(quantizer)(activation))
 
     @pytest.mark.parametrize("bits", [2, 4])
-    def test_tokens_may_have_any_number_of_groups(self, bits: int) -> None:
-        x = 3 * torch.randn(2, 5, 48, generator=torch.Generator().manual_seed(0))
-        slot = SwitchedFakeQuantize(Slices.TOKEN_GROUPS, capacity=0)
+    @pytest.mark.parametrize("slices", [Slices.TOKEN_GROUPS, Slices.KEY_GROUPS])
+    def test_groups_side_by_side_may_be_of_any_number(self, slices: Slices, bits: int) -> None:
+        x = torch.randn(2, 3, 5, 49, generator=torch.Generator().manual_seed(0)).softmax(-1)
+        slot = SwitchedFakeQuantize(slices, capacity=0)
         for groups in (1, 8, 5, 24):
-            quantizer = SliceQuantizer(bits, Slices.TOKEN_GROUPS, groups)
+            quantizer = SliceQuantizer(bits, slices, groups)
             slot.load(quantizer)
             assert torch.equal(slot(x), quantizer(x))
 

@@ -16,6 +16,7 @@ from igq.vit import Execution, accelerate, assemble, stages, with_slots
 
 Make = Callable[..., nn.Module]
 Noise = Callable[..., Tensor]
+SIDE_BY_SIDE = {"softmax": Slices.KEY_GROUPS, "inputs": Slices.TOKEN_GROUPS}
 ONE_OF_EACH = pytest.mark.parametrize(
     "name", ["distilled", "deit-3", "dinov2-swiglu-packed", "swin-that-pads", "beit", "eva-02"]
 )
@@ -62,11 +63,11 @@ class TestEveryFamily:
         assert {layer.name for layer in igq.layers(turned) if layer.rotated} == linears
         torch.testing.assert_close(turned(its_images), variant(its_images), atol=1e-3, rtol=0)
 
-    def test_tokens_in_groups_of_a_cell_each_with_16_bits_change_nothing(
+    def test_groups_of_a_cell_each_with_16_bits_change_nothing(
         self, variant: nn.Module, its_images: Tensor
     ) -> None:
         turned = igq.rotated(variant, Rotation.WIDE)
-        ranges = igq.observe(turned, its_images, inputs=Slices.TOKEN_GROUPS)
+        ranges = igq.observe(turned, its_images, **SIDE_BY_SIDE)
         chosen = igq.fit(ranges, (2,), bits=8).upper_bound()
         fine = {name: SliceQuantizer(16, q.slices, q.num_groups) for name, q in chosen.items()}
         outputs = assemble(turned, fine, {})(its_images)
@@ -76,7 +77,7 @@ class TestEveryFamily:
         self, variant: nn.Module, its_images: Tensor, tmp_path: Path
     ) -> None:
         turned = igq.rotated(variant, Rotation.WIDE)
-        ranges = igq.observe(turned, its_images, inputs=Slices.TOKEN_GROUPS)
+        ranges = igq.observe(turned, its_images, **SIDE_BY_SIDE)
         candidates = igq.fit(ranges, (2, 3), bits=4)
         made = igq.correct(turned, candidates, its_images, 4, steps=1)
         chosen = candidates.select(igq.uniform(candidates.layers, 2))

@@ -1,4 +1,4 @@
-"""Groups of a token's channels, each with its own range."""
+"""Groups side by side, each with its own range."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from igq.affine import affine_parameters, fake_quantize
 from igq.layers import num_cells, num_runs
-from igq.token_groups import fake_quantize_runs
+from igq.runs import fake_quantize_runs
 
 
 def noise(*shape: int) -> Tensor:
@@ -19,7 +19,7 @@ def written_down(x: Tensor, num_groups: int, bits: int) -> Tensor:
     """Token by token, group by group."""
     channels = x.shape[-1]
     cells = num_cells(channels)
-    width = -(-cells // num_groups) * (channels // cells)
+    width = -(-cells // num_groups) * -(-channels // cells)
     parts = [
         fake_quantize(part, *affine_parameters(part.min(), part.max(), bits), bits)
         for row in x.reshape(-1, channels)
@@ -36,7 +36,6 @@ def test_it_is_what_one_would_write_down(channels: int, groups: int, bits: int) 
 
 @given(channels=st.integers(1, 4096), groups=st.integers(1, 64))
 def test_there_are_no_more_groups_than_wanted_nor_than_cells(channels: int, groups: int) -> None:
-    assert channels % num_cells(channels) == 0
     assert 1 <= num_runs(channels, groups) <= min(groups, num_cells(channels))
 
 
@@ -45,6 +44,21 @@ def test_these_numbers_of_groups_are_kept_exactly_where_24_divides_the_channels(
     groups: int,
 ) -> None:
     assert {num_runs(channels, groups) for channels in (192, 384, 768, 3072)} == {groups}
+
+
+@pytest.mark.parametrize(
+    ("length", "cells"),
+    [(192, 24), (1024, 32), (196, 28), (50, 25), (197, 22), (577, 24), (49, 17)],
+)
+def test_cells_divide_the_length_or_the_last_is_shorter(length: int, cells: int) -> None:
+    assert num_cells(length) == cells
+
+
+@given(length=st.integers(1, 4096))
+def test_every_cell_holds_something(length: int) -> None:
+    cells = num_cells(length)
+    assert min(length, 12) <= cells <= 32
+    assert (cells - 1) * -(-length // cells) < length
 
 
 def test_more_groups_are_nearer() -> None:

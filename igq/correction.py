@@ -193,6 +193,7 @@ def grams(
 def _inputs(product: nn.Module, x: Tensor) -> Float[Tensor, "tokens inputs"]:
     """What each output of a product is computed from."""
     if isinstance(product, Conv2d):
+        assert not isinstance(product.padding, str)  # timm's are numbers
         geometry = (product.kernel_size, product.dilation, product.padding, product.stride)
         x = F.unfold(x, *geometry).transpose(1, 2)
     return x.flatten(0, -2)

@@ -85,7 +85,7 @@ def constant_bops(layer: Layer) -> int:
     n, c, d = layer.tokens, layer.channels, layer.outputs  # k and v have no outputs
     if layer.slices.own_range and not layer.grouped:
         return FLOAT_BITS * (2 * n * c + n * d)
-    return FLOAT_BITS * (n * c + 3 * n * d) if layer.slices.keep_sum else 0
+    return FLOAT_BITS * (n * c + 3 * n * d) if layer.slices.keeps_sum else 0
 
 
 @dataclass(frozen=True)

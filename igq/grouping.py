@@ -179,6 +179,6 @@ def completed(x: Float[Tensor, "images ..."], slices: Slices) -> Float[Tensor, "
     >>> completed(torch.tensor([[[0.5, 0.25, 0.0, 0.0]]]), Slices.UNIT_ROWS).tolist()
     [[[0.5625, 0.3125, 0.0625, 0.0625]]]
     """
-    if not slices.keep_sum:
+    if not slices.keeps_sum:
         return x
     return x + (1 - x.sum(-1, keepdim=True)) / x.shape[-1]

@@ -52,7 +52,7 @@ class Slices(Enum):
         return self in (Slices.TOKEN_GROUPS, Slices.KEY_GROUPS)
 
     @property
-    def keep_sum(self) -> bool:
+    def keeps_sum(self) -> bool:
         """Whether what quantization loses of a row's sum of 1 is given back to it."""
         return self in (Slices.UNIT_ROWS, Slices.KEY_GROUPS)
 

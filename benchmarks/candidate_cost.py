@@ -2,11 +2,13 @@
 
     python -m benchmarks.candidate_cost
     python -m benchmarks.candidate_cost --models vit_tiny --images 32 --groups 2 8 32 --json
+    python -m benchmarks.candidate_cost --models vit_tiny --side-by-side
 
 In one process and in turns: timm's model as it is (float32), a candidate as a worker evaluates it
 (nothing reused), and the plain quantizer of `benchmarks.plain`. Medians over the rounds, with the
 quartiles of the ratio; memory is the most that a pass adds to the process, beside the most that
 the full-precision pass adds. Without real weights (`IGQ_ASSETS`) they are random.
+With --side-by-side groups are of tokens and keys, and wide layers are rotated, as in a search.
 """
 
 import argparse
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 import igq
 from benchmarks.plain import plain
-from benchmarks.real import ASSETS, machine
+from benchmarks.real import ASSETS, SIDE_BY_SIDE, machine
 from igq import Candidates
 from igq.evaluation import log_probabilities
 from igq.vit import EAGER, fastest, quantize_weights
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--batch", nargs="+", type=int, default=[32])
     parser.add_argument("--groups", nargs="+", type=int, choices=NUM_GROUPS, default=[2, 8, 32])
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--side-by-side", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -74,9 +77,14 @@ def main() -> None:
               "| plain | plain / candidate | memory | first s |\n" + "|---" * 12 + "|")  # fmt: skip
     for name in options.models:
         model = _model(MODELS[name]).to(device)
+        if options.side_by_side:
+            model = igq.rotated(model, igq.Rotation.WIDE)
         for images in options.images:
             x = torch.randn(images, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-            candidates = igq.fit(igq.observe(model, x[:8].to(device)), NUM_GROUPS, bits=4)
+            seen = x[:8].to(device)
+            side = options.side_by_side
+            ranges = igq.observe(model, seen, **SIDE_BY_SIDE) if side else igq.observe(model, seen)
+            candidates = igq.fit(ranges, NUM_GROUPS, bits=4)
             for batch in (b for b in options.batch if b <= images):
                 for groups in options.groups:
                     cost = _cost(name, model, x, candidates, batch, groups, options.rounds)

@@ -8,39 +8,47 @@ import torch
 from torch import Tensor, nn
 
 from igq.affine import QuantizedTensor
-from igq.grouping import GroupQuantizer, Quantizer
-from igq.layers import Layer, Slices
+from igq.grouping import GroupQuantizer, Quantizer, expected_error, squared_distance
+from igq.layers import Assignment, num_cells
 from igq.vit import with_slots
 
 
 class PlainQuantize(nn.Module):
     """Fake quantization of one activation, step by step."""
 
-    def __init__(self, layer: Layer, quantizer: Quantizer) -> None:
+    def __init__(self, quantizer: Quantizer) -> None:
         super().__init__()
-        self.layer, self.quantizer = layer, quantizer
+        self.quantizer = quantizer
 
     def forward(self, x: Tensor) -> Tensor:
-        axes = self.layer.slices.reduced(x.ndim)
+        if self.quantizer.slices.side_by_side:
+            cells = num_cells(x.shape[-1])
+            width = -(-cells // self.quantizer.num_groups) * -(-x.shape[-1] // cells)
+            values = torch.cat([self._quantized(part, (-1,)) for part in x.split(width, -1)], -1)
+        else:
+            values = self._quantized(x, self.quantizer.slices.reduced(x.ndim))
+        if self.quantizer.slices.keeps_sum:
+            values = values + (1 - values.sum(-1, keepdim=True)) / x.shape[-1]
+        return values
+
+    def _quantized(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
         least, most = x.amin(axes, keepdim=True), x.amax(axes, keepdim=True)
         if isinstance(self.quantizer, GroupQuantizer):
-            below = (least.unsqueeze(-1) - self.quantizer.lower) ** 2
-            above = (most.unsqueeze(-1) - self.quantizer.upper) ** 2
-            group = (below + above).argmin(-1)
+            ranges = torch.stack((least, most), -1)
+            nearest = self.quantizer.assignment is Assignment.NEAREST
+            distance = squared_distance if nearest else expected_error
+            group = distance(ranges, self.quantizer.groups).argmin(-1)
             least, most = self.quantizer.lower[group], self.quantizer.upper[group]
         levels = 2**self.quantizer.bits - 1
         least, most = least.clamp(max=0), most.clamp(min=0)
         scale = ((most - least) / levels).clamp(min=1e-12)
         zero_point = torch.clamp(torch.round(-least / scale), 0, levels)
         codes = torch.clamp(torch.round(x / scale) + zero_point, 0, levels)
-        values = (codes - zero_point) * scale
-        if self.quantizer.slices is Slices.UNIT_ROWS:
-            values = values + (1 - values.sum(-1, keepdim=True)) / x.shape[-1]
-        return values  # type: ignore[no-any-return]
+        return (codes - zero_point) * scale  # type: ignore[no-any-return]
 
 
 def plain(
     model: nn.Module, quantizers: dict[str, Quantizer], weights: dict[str, QuantizedTensor]
 ) -> nn.Module:
     """The quantized model, computed plainly."""
-    return with_slots(model, lambda layer: PlainQuantize(layer, quantizers[layer.name]), weights)
+    return with_slots(model, lambda layer: PlainQuantize(quantizers[layer.name]), weights)

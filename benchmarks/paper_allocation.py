@@ -10,7 +10,7 @@ again.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -67,7 +67,7 @@ def paper_result(definition: Mapping[str, Any], out: Path) -> dict[str, Any]:
     model, key = load_model(space, Path(definition["weights"]))
     images = _images(definition, its_space, Preprocessing.of(model))
     calibration = Calibration(Folder(out), space, key, images["calibration"].fingerprint)
-    calibration.compute(model, images["calibration"], lambda step: print(step) or (lambda _: None))
+    calibration.compute(model, images["calibration"], _told)
     candidates = calibration.candidates(model)
     _, table, budget = costs(space, model)
     harm_path = out / "cache" / f"harm_{digest([calibration.candidates_file.stem])}.json"
@@ -91,6 +91,11 @@ def paper_result(definition: Mapping[str, Any], out: Path) -> dict[str, Any]:
     }
     write_json(path, found)
     return found
+
+
+def _told(step: str) -> Callable[[float], None]:
+    print(step, flush=True)
+    return lambda share: None
 
 
 def _images(

@@ -3,14 +3,15 @@
 The least of many means over few images is least by luck as well, and the more so the longer a
 search is. So the best few, and the baselines that every search has, are measured once more, by
 successive halving: all of them on some images, the better half on twice as many, and so on until
-those that are left have seen every image. What is best then is what the search found.
+those that are left have seen every image. What is best then is what the search found, unless the
+integer program's answer, which no luck among many chose, is within a standard error of it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from pipeline.comparison import Contender, measure
@@ -18,7 +19,7 @@ from pipeline.data import Images
 from pipeline.errors import StudyError
 from pipeline.files import read_json, write_json
 from pipeline.preparation import Preparation
-from pipeline.study import Origin, Trial, best, completed
+from pipeline.study import Origin, Trial, best, best_of, completed
 
 FINALISTS = 12
 """Trials with the least KL on the search images; uniform and the integer programs' come besides."""
@@ -32,21 +33,38 @@ FEWEST = 64
 class Final:
     """What the finalists reached.
 
-    >>> Final({3: (0.5, 0.6), 7: (0.4, 0.4), 9: (0.3,)}).winner
-    7
+    >>> kls = {3: (0.5, 0.6), 7: (0.1, 0.9), 9: (0.3,)}
+    >>> Final(kls).winner, Final(kls, incumbent=3).winner
+    (7, 3)
     """
 
     kls: Mapping[int, tuple[float, ...]]
     """Trial number -> KL of each final image that it saw: the first ones, in nats."""
+    incumbent: int | None = None
+    """The trial that wins unless another is more than noise better; it saw every image."""
 
     def json(self) -> dict[str, Any]:
         """As plain data."""
-        return {"kls": {str(number): list(kls) for number, kls in self.kls.items()}}
+        kls = {str(number): list(kls) for number, kls in self.kls.items()}
+        return {"kls": kls, "incumbent": self.incumbent}
+
+    @property
+    def least(self) -> int:
+        """Of the trials that saw most images the one with the least KL, of equals the earlier."""
+        return min(self.kls, key=lambda n: (-len(self.kls[n]), self.kl(n), n))
 
     @property
     def winner(self) -> int:
-        """Of the trials that saw most images the one with the least KL, of equals the earlier."""
-        return min(self.kls, key=lambda n: (-len(self.kls[n]), self.kl(n), n))
+        """The one of least KL, or the incumbent if that is within a standard error of it.
+
+        The one-standard-error rule (Breiman, Friedman, Olshen and Stone, 1984), on differences.
+        """
+        if self.incumbent is None:
+            return self.least
+        pairs = zip(self.kls[self.least], self.kls[self.incumbent], strict=True)
+        less = [incumbent - least for least, incumbent in pairs]
+        shown = len(less) > 1 and fmean(less) > stdev(less) / len(less) ** 0.5
+        return self.least if shown else self.incumbent
 
     def kl(self, number: int) -> float:
         """Mean KL of a trial over the final images that it saw."""
@@ -77,12 +95,14 @@ def play(
     if len(images) == 0 or len(few) < 2:
         return None
     model, task, bops = preparation.model, preparation.task, preparation.bops
+    incumbent = _incumbent(trials, few, preparation.budget)
     kls: dict[int, tuple[float, ...]] = {trial.number: () for trial in few}
     ends = ends_of_rounds(len(images))
     for played, (start, end) in enumerate(pairwise((0, *ends))):
         if played:
             ranked = sorted(few, key=lambda trial: fmean(kls[trial.number]))
-            few = ranked[: max(2, -(-len(few) // 2))]
+            better = ranked[: max(2, -(-len(few) // 2))]
+            few = [trial for trial in few if trial in better or trial is incumbent]
 
         def heard(share: float, played: int = played) -> None:
             progress((played + share) / len(ends))
@@ -91,7 +111,14 @@ def play(
         contenders = [Contender(str(trial.number), trial, 0) for trial in few]
         for measured in measure(model, task, bops, contenders, part, heard).measured:
             kls[measured.number] += measured.kls
-    return Final(kls)
+    return Final(kls, incumbent.number if incumbent else None)
+
+
+def _incumbent(trials: Sequence[Trial], few: Sequence[Trial], budget: int) -> Trial | None:
+    """The finalist that an integer program answered: over predicted harms, or else measured."""
+    programs = (best_of(trials, origin, budget) for origin in (Origin.FISHER, Origin.ILP))
+    answer = next((trial.proposal.allocation for trial in programs if trial), None)
+    return next((trial for trial in few if trial.proposal.allocation == answer), None)
 
 
 def ends_of_rounds(images: int) -> list[int]:
@@ -119,12 +146,14 @@ def final_line(trials: Iterable[Trial], final: Final) -> str:
         f"The final round, on {len(final.kls[taken.number])} images, took trial {taken.number} "
         f"({taken.proposal.origin}): KL {final.kl(taken.number):.4f} there"
     )
-    least = best(few.values(), max(trial.proposal.bops for trial in few.values()))
-    if least is None or least is taken:
+    if (least := final.least) != taken.number:
+        line += f" (trial {least} has {final.kl(least):.4f}, which is within the noise)"
+    found = best(few.values(), max(trial.proposal.bops for trial in few.values()))
+    if found is None or found is taken:
         return f"{line}."
     return (
-        f"{line}; trial {least.number}, the best on search images (KL {least.kl:.4f}), "
-        f"has {final.kl(least.number):.4f} on the first {len(final.kls[least.number])}."
+        f"{line}; trial {found.number}, the best on search images (KL {found.kl:.4f}), "
+        f"has {final.kl(found.number):.4f} on the first {len(final.kls[found.number])}."
     )
 
 
@@ -145,10 +174,14 @@ def load_final(path: Path) -> Final | None:
     if not path.exists():
         return None
     try:
-        read = {int(n): tuple(map(float, kls)) for n, kls in read_json(path)["kls"].items()}
+        content = read_json(path)
+        read = {int(n): tuple(map(float, kls)) for n, kls in content["kls"].items()}
         if not read or not all(read.values()):
             raise ValueError("a trial has no KL")
-        return Final(read)
+        final = Final(read, content.get("incumbent"))
+        if final.incumbent is not None and len(read[final.incumbent]) < len(read[final.least]):
+            raise ValueError("the incumbent did not see every image")
+        return final
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
             f"{path} must hold a study's final round, but: {error!r}. Resume the study to play it "

@@ -1,6 +1,6 @@
 """The final round: who is in it, who wins, and how it is kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,39 @@ def test_the_winner_is_chosen_though_another_was_better_in_the_search(trials: li
     assert chosen(trials, BUDGET, None) is trials[0]
 
 
+class TestIncumbent:
+    KLS: Mapping[int, tuple[float, ...]] = {
+        0: (0.5, 0.6, 0.7, 0.8),
+        3: (0.3, 0.4, 0.5, 0.61),
+        18: (0.1, 0.6, 0.9, 0.7),
+        19: (0.0, 0.0),
+    }
+
+    @pytest.mark.parametrize(
+        ("kls", "winner"),
+        [
+            ({0: KLS[0], 18: KLS[18]}, 0),  # less on average, by one image alone
+            ({0: KLS[0], 3: KLS[3], 18: KLS[18], 19: KLS[19]}, 3),
+            ({0: KLS[3], 3: KLS[0]}, 0),
+            ({0: (0.9,), 3: (0.1,)}, 0),  # one image shows nothing
+            ({0: KLS[0], 3: KLS[0]}, 0),
+        ],
+        ids=["within noise", "better", "worse", "one image", "equal"],
+    )
+    def test_only_what_is_more_than_noise_better_takes_its_place(
+        self, kls: Mapping[int, tuple[float, ...]], winner: int
+    ) -> None:
+        assert Final(kls, incumbent=0).winner == winner
+
+    def test_it_says_who_had_less(self, trials: list[Trial]) -> None:
+        final = Final({19: self.KLS[0], 18: self.KLS[18], 0: (0.9,)}, incumbent=19)
+        assert final_line(trials, final) == (
+            "The final round, on 4 images, took trial 19 (fisher): KL 0.6500 there (trial 18 has "
+            "0.5750, which is within the noise); trial 0, the best on search images (KL 1.0000), "
+            "has 0.9000 on the first 1."
+        )
+
+
 def test_it_says_what_it_took_and_how_the_best_of_the_search_did(trials: list[Trial]) -> None:
     assert final_line(trials, Final({0: (0.9,), 18: (0.4, 0.6)})) == (
         "The final round, on 2 images, took trial 18 (ilp): KL 0.5000 there; "
@@ -78,7 +111,7 @@ def test_it_counts_every_image_of_every_finalist() -> None:
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
-    final = Final({3: (0.5, 0.25), 0: (0.9,)})
+    final = Final({3: (0.5, 0.25), 0: (0.9,), 2: (0.5, 0.3)}, incumbent=2)
     save_final(tmp_path / "final.json", final)
     assert load_final(tmp_path / "final.json") == final
     save_final(tmp_path / "final.json", None)
@@ -87,7 +120,16 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", "{}", '{"kls": {"x": [1]}}', '{"kls": {"1": 1}}', '{"kls": {}}', '{"kls": {"1": []}}'],
+    [
+        "[]",
+        "{}",
+        '{"kls": {"x": [1]}}',
+        '{"kls": {"1": 1}}',
+        '{"kls": {}}',
+        '{"kls": {"1": []}}',
+        '{"kls": {"1": [1]}, "incumbent": 2}',
+        '{"kls": {"1": [1, 2], "2": [1]}, "incumbent": 2}',
+    ],
     ids=str,
 )
 def test_a_damaged_one_is_named(tmp_path: Path, content: str) -> None:
@@ -95,6 +137,12 @@ def test_a_damaged_one_is_named(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(StudyError, match="must hold a study's final round"):
         load_final(path)
+
+
+def test_one_of_before_has_no_incumbent(tmp_path: Path) -> None:
+    path = tmp_path / "final.json"
+    path.write_text('{"kls": {"1": [0.5, 0.5], "2": [0.1, 0.8]}}')
+    assert load_final(path) == Final({1: (0.5, 0.5), 2: (0.1, 0.8)})
 
 
 class TestRounds:
@@ -139,6 +187,32 @@ class TestRounds:
         }
         assert final.winner == 7
         assert final.forwards == 4 * 4 + 2 * 8 + 2 * 16
+
+    @pytest.mark.parametrize("missing", [(), (Origin.FISHER,), (Origin.FISHER, Origin.ILP)])
+    def test_the_program_is_left_too_though_it_is_among_the_worse(
+        self, play_on: Callable[..., Final], trials: list[Trial], missing: tuple[Origin, ...]
+    ) -> None:
+        few = [t for t in [*trials[17:], *trials[:8]] if t.proposal.origin not in missing]
+        stands = next((o for o in (Origin.FISHER, Origin.ILP) if o not in missing), None)
+        order = {trial.number: place for place, trial in enumerate(few)}
+        renamed = [replace(t, proposal=replace(t.proposal, number=order[t.number])) for t in few]
+        final = play_on(renamed, 16)
+        if stands is None:
+            assert final.incumbent is None
+        else:
+            assert final.incumbent is not None
+            assert renamed[final.incumbent].proposal.origin is stands
+            assert len(final.kls[final.incumbent]) == 16
+            assert final.winner == final.least == len(few) - 1
+
+    def test_the_program_is_known_by_its_allocation(
+        self, play_on: Callable[..., Final], trials: list[Trial]
+    ) -> None:
+        same = replace(trials[3].proposal, allocation=trials[19].proposal.allocation)
+        trials[3] = replace(trials[3], proposal=same)
+        final = play_on(trials, 16)
+        assert final.incumbent in {3, 19}
+        assert final.incumbent in final.kls
 
     def test_two_are_left_to_the_last_image(
         self, play_on: Callable[..., Final], trials: list[Trial]

@@ -3,21 +3,22 @@
 The least of many means over few images is least by luck as well, and the more so the longer a
 search is. So the best few, and the baselines that every search has, are measured once more, by
 successive halving: all of them on some images, the better half on twice as many, and so on until
-those that are left have seen every image. What is best then is what the search found, unless the
-integer program's answer, which no luck among many chose, is within a standard error of it.
+those that are left have seen every image. What is best then is what the search found, if it is
+clearly better than the integer program's answer, which no luck among many chose: or else that is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from pipeline.comparison import Contender, measure
 from pipeline.data import Images
 from pipeline.errors import StudyError
 from pipeline.files import read_json, write_json
+from pipeline.intervals import interval
 from pipeline.preparation import Preparation
 from pipeline.study import Origin, Trial, best, best_of, completed
 
@@ -41,7 +42,7 @@ class Final:
     kls: Mapping[int, tuple[float, ...]]
     """Trial number -> KL of each final image that it saw: the first ones, in nats."""
     incumbent: int | None = None
-    """The trial that wins unless another is more than noise better; it saw every image."""
+    """The trial that wins unless another is clearly better; it saw every image."""
 
     def json(self) -> dict[str, Any]:
         """As plain data."""
@@ -55,16 +56,16 @@ class Final:
 
     @property
     def winner(self) -> int:
-        """The one of least KL, or the incumbent if that is within a standard error of it.
+        """The one of least KL, if it is clearly better than the incumbent; or else that.
 
-        The one-standard-error rule (Breiman, Friedman, Olshen and Stone, 1984), on differences.
+        Clearly: the interval of the paired difference holds no 0. The least of a dozen is a
+        standard error better by luck alone.
         """
         if self.incumbent is None:
             return self.least
         pairs = zip(self.kls[self.least], self.kls[self.incumbent], strict=True)
-        less = [incumbent - least for least, incumbent in pairs]
-        shown = len(less) > 1 and fmean(less) > stdev(less) / len(less) ** 0.5
-        return self.least if shown else self.incumbent
+        less = interval([least - incumbent for least, incumbent in pairs])
+        return self.incumbent if less.holds_zero else self.least
 
     def kl(self, number: int) -> float:
         """Mean KL of a trial over the final images that it saw."""
@@ -147,7 +148,7 @@ def final_line(trials: Iterable[Trial], final: Final) -> str:
         f"({taken.proposal.origin}): KL {final.kl(taken.number):.4f} there"
     )
     if (least := final.least) != taken.number:
-        line += f" (trial {least} has {final.kl(least):.4f}, which is within the noise)"
+        line += f" (trial {least} has {final.kl(least):.4f}, which is no different)"
     found = best(few.values(), max(trial.proposal.bops for trial in few.values()))
     if found is None or found is taken:
         return f"{line}."

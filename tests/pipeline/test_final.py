@@ -80,9 +80,9 @@ class TestIncumbent:
             ({0: (0.9,), 3: (0.1,)}, 0),  # one image shows nothing
             ({0: KLS[0], 3: KLS[0]}, 0),
         ],
-        ids=["within noise", "better", "worse", "one image", "equal"],
+        ids=["no different", "clearly better", "worse", "one image", "equal"],
     )
-    def test_only_what_is_more_than_noise_better_takes_its_place(
+    def test_only_what_is_clearly_better_takes_its_place(
         self, kls: Mapping[int, tuple[float, ...]], winner: int
     ) -> None:
         assert Final(kls, incumbent=0).winner == winner
@@ -91,7 +91,7 @@ class TestIncumbent:
         final = Final({19: self.KLS[0], 18: self.KLS[18], 0: (0.9,)}, incumbent=19)
         assert final_line(trials, final) == (
             "The final round, on 4 images, took trial 19 (fisher): KL 0.6500 there (trial 18 has "
-            "0.5750, which is within the noise); trial 0, the best on search images (KL 1.0000), "
+            "0.5750, which is no different); trial 0, the best on search images (KL 1.0000), "
             "has 0.9000 on the first 1."
         )
 

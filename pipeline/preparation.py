@@ -180,20 +180,20 @@ def baselines(preparation: Preparation, trials: int, seed: int) -> list[tuple[Or
 def front_baselines(
     preparation: Preparation, budgets: Budgets, trials: int
 ) -> list[tuple[Origin, Allocation]]:
-    """Where a front starts from: the uniform allocations in the range, and the ILPs' at its cost.
+    """Where a front starts from: uniform allocations in the range, and the ILPs' at their costs.
 
-    The dearest uniform ones, so that at most half of the trials are baselines.
+    The dearest uniform ones, so that these are half of the trials or few more. The ILPs' also for
+    the space's own budget, at which a front is compared in the end.
     """
     table = preparation.bops
     within = [a for a in uniform_allocations(table) if table.fits(a, budgets.high)]
-    return [
-        first
-        for allocation in within[-max(1, trials // 6) :]
-        for first in (
-            (Origin.UNIFORM, allocation),
-            *_programs(preparation, table.of(allocation)),
-        )
-    ]
+    uniform = within[-max(1, trials // 6) :]
+    first = _programs(preparation, preparation.budget)
+    for allocation in uniform:
+        first.append((Origin.UNIFORM, allocation))
+        if (cost := table.of(allocation)) != preparation.budget:
+            first.extend(_programs(preparation, cost))
+    return first
 
 
 def _programs(preparation: Preparation, budget: int) -> list[tuple[Origin, Allocation]]:

@@ -1,6 +1,7 @@
 """What is computed once is computed once: for the same weights, images and choices."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,18 @@ import pipeline.calibrating
 import pipeline.preparation
 from igq import Allocation, InfeasibleBudgetError
 from igq.candidates import bounds
+from pipeline.budget import around
 from pipeline.calibrating import Calibration
 from pipeline.config import Folder, Request, fingerprint
 from pipeline.data import Images, Preprocessing, draw, open_source
-from pipeline.preparation import CHUNKS, RANDOM_TRIALS, Preparation, baselines, prepare
+from pipeline.preparation import (
+    CHUNKS,
+    RANDOM_TRIALS,
+    Preparation,
+    baselines,
+    front_baselines,
+    prepare,
+)
 from pipeline.study import Origin
 
 Prepare = Callable[..., Preparation]
@@ -285,3 +294,22 @@ class TestBaselines:
 
         assert random(0) == random(0)
         assert random(0) != random(1)
+
+
+class TestFrontBaselines:
+    @pytest.mark.parametrize("more", [0, 1])
+    def test_the_programs_answer_for_every_uniform_cost_and_for_the_budget(
+        self, run: Prepare, more: int
+    ) -> None:
+        prepared = run()
+        prepared = replace(prepared, budget=prepared.budget + more)
+        table = prepared.bops
+        given = front_baselines(prepared, around(prepared.budget, table), trials=60)
+        uniform = [allocation for origin, allocation in given if origin is Origin.UNIFORM]
+        costs = {*map(table.of, uniform), prepared.budget}
+        assert len(costs) == len(uniform) + more  # only a uniform allocation's budget is one
+        assert prepared.predicted is not None
+        for origin, harm in ((Origin.ILP, prepared.harm), (Origin.FISHER, prepared.predicted)):
+            answers = [allocation for made, allocation in given if made is origin]
+            assert len(answers) == len(costs)
+            assert set(answers) == {igq.allocate(harm, table, cost) for cost in costs}

@@ -81,7 +81,7 @@ def export(
         "overhead": table.overhead(taken.proposal.bops),
         "search_kl": taken.kl,
         "final_kl": None if final is None else final.kl(taken.number),
-        "result": read_json(folder.result) if folder.result.exists() else None,
+        "result": _result(folder, taken),
     }
     return Exported(save(quantized, out, notes), taken, notes)
 
@@ -142,6 +142,14 @@ def evaluate_artifact(
     if reference is not None and loaded.labels is not None:
         top1 = accuracy(reference, loaded.labels)
     return Measured(score, len(loaded), loaded.fingerprint, top1, artifact.notes)
+
+
+def _result(folder: Folder, taken: Trial) -> dict[str, Any] | None:
+    """What the search noted in the end of this trial; None if that was of another, or never."""
+    if not folder.result.exists():
+        return None
+    result = dict(read_json(folder.result))
+    return result if result["best"]["trial"] == taken.number else None
 
 
 def _check_same(found: str, expected: str) -> None:

@@ -207,6 +207,15 @@ class TestFinalRound:
         assert exported.trial == ranked[0]
         assert exported.notes["final_kl"] is None
 
+    def test_what_the_search_noted_is_of_its_best_alone(
+        self, study: Path, ranked: list[Trial], searched: Searched, tmp_path: Path
+    ) -> None:
+        for number, trial in enumerate((ranked[0], ranked[-1])):
+            save_final(Folder(study).final, Final({trial.number: (0.5,)}))
+            exported = export(study, tmp_path / str(number))
+            assert exported.trial == trial
+            assert (exported.notes["result"] is not None) == (trial == searched.result.best)
+
     def test_a_damaged_one_is_refused_only_where_it_decides(
         self, study: Path, ranked: list[Trial], tmp_path: Path
     ) -> None:

@@ -77,6 +77,8 @@ class _Ended:
     """Mean over every image; None where it did not see all."""
     logs: Numbers
     """Logarithm of the shift of each image that it saw, or of its KL where none was measured."""
+    mean: float
+    """Of the logarithms: asked for all trials at each proposal, and so kept."""
 
 
 class Memory:
@@ -100,11 +102,13 @@ class Memory:
             if not trial.state.is_finished():
                 self._open.append(trial.number)
             elif kls := trial.user_attrs.get("kls"):
+                logs = np.log(np.array(trial.user_attrs.get("shifts") or kls) + SMALLEST)
                 self._ended[trial.number] = _Ended(
                     self._space.places(trial.params),
                     self._space.bops.of(self._space.decode(trial.params)),
                     trial.value if trial.state is TrialState.COMPLETE else None,
-                    np.log(np.array(trial.user_attrs.get("shifts") or kls) + SMALLEST),
+                    logs,
+                    float(logs.mean()),
                 )
 
     def tried(self, allocation: Allocation) -> bool:
@@ -125,7 +129,7 @@ class Memory:
     def best(self, budget: int) -> Key | None:
         """The allocation within the budget that shifts least, of those that saw every image."""
         whole = self._whole(budget)
-        return min(whole, key=lambda row: (row.logs.mean(), row.places)).places if whole else None
+        return min(whole, key=lambda row: (row.mean, row.places)).places if whole else None
 
     def least_kl(self, budget: int) -> Key | None:
         """The allocation within the budget of least KL, of those that saw every image."""

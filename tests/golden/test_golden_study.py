@@ -1,0 +1,201 @@
+"""What a change of the code must not change: studies as they were recorded before it.
+
+`make_study.py` says what is recorded and how to record it again. Numbers are compared where the
+processor and the libraries are those that they were recorded with: elsewhere a float may round
+otherwise, and the pruner stop another trial. Definitions and names are compared everywhere.
+"""
+
+import gzip
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tests.golden.comparing import differences, listed, operations
+from tests.golden.conftest import Remade
+from tests.golden.make_study import (
+    JOURNAL,
+    JSON_FILES,
+    NAMES,
+    STUDIES,
+    cache_names,
+    definition,
+    evaluated,
+    exported,
+    machine,
+    make,
+    run_study,
+    unpack,
+)
+
+MORE = 2
+"""Trials that a resumed study gets in addition."""
+
+
+def recorded(name: str, file: str) -> Any:
+    return json.loads((STUDIES / name / file).read_text())
+
+
+def recorded_journal(name: str) -> str:
+    return gzip.decompress((STUDIES / name / f"{JOURNAL}.gz").read_bytes()).decode()
+
+
+def assert_same(expected: Any, actual: Any) -> None:
+    found = differences(expected, actual)
+    assert not found, listed(found)
+
+
+def trials_of(name: str, journal: Path) -> list[optuna.trial.FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+@pytest.fixture
+def same_machine(name: str) -> None:
+    """Skip the test where numbers cannot be expected to be the recorded ones."""
+    found = differences(recorded(name, "machine.json"), machine())
+    if found:
+        pytest.skip(f"numbers are not compared on another machine: {'; '.join(found)}")
+
+
+class TestMadeAgain:
+    def test_its_definition_is_the_same(self, name: str, remade: Remade) -> None:
+        assert_same(definition(STUDIES / name), definition(remade[name]))
+
+    def test_its_cache_has_the_same_names(self, name: str, remade: Remade) -> None:
+        names = (STUDIES / name / "cache_names.txt").read_text().split()
+        assert cache_names(remade[name]) == names
+
+    def test_it_has_the_same_files(self, name: str, remade: Remade) -> None:
+        for file in JSON_FILES:
+            assert (remade[name] / file).exists() == (STUDIES / name / file).exists(), file
+
+    def test_its_result_says_the_same_things(self, name: str, remade: Remade) -> None:
+        found = json.loads((remade[name] / "result.json").read_text())
+        assert found.keys() == recorded(name, "result.json").keys()
+        assert found["best"].keys() == recorded(name, "result.json")["best"].keys()
+
+    @pytest.mark.usefixtures("same_machine")
+    def test_its_numbers_are_the_same(self, name: str, remade: Remade) -> None:
+        made = remade[name]
+        tables = [Path("cache") / path.name for path in (STUDIES / name / "cache").glob("*.json")]
+        for file in (*map(Path, JSON_FILES[1:]), *tables):
+            if (STUDIES / name / file).exists():
+                expected = recorded(name, str(file))
+                assert_same(
+                    {file.name: expected}, {file.name: json.loads((made / file).read_text())}
+                )
+
+    @pytest.mark.usefixtures("same_machine")
+    def test_its_journal_is_the_same(self, name: str, remade: Remade) -> None:
+        found = operations((remade[name] / JOURNAL).read_text())
+        assert_same(operations(recorded_journal(name)), found)
+
+
+class TestOld:
+    """A study of an older version of the code, in a copy."""
+
+    @pytest.fixture
+    def old(self, name: str, tmp_path: Path) -> Path:
+        unpack(name, tmp_path / name)
+        return tmp_path / name
+
+    def test_it_goes_on_from_where_it_stopped(self, name: str, old: Path, tmp_path: Path) -> None:
+        written, known = recorded_journal(name), trials_of(name, old / JOURNAL)
+        names = (STUDIES / name / "cache_names.txt").read_text().split()
+
+        run_study(name, old, resume=True, rivals=False, trials=len(known) + MORE)
+
+        trials = trials_of(name, old / JOURNAL)
+        assert (old / JOURNAL).read_text().startswith(written)
+        assert len(trials) == len(known) + MORE
+        assert trials[: len(known)] == known
+        assert {"kls", "chunks", "shifts", "state"} <= trials[-1].user_attrs.keys()
+        assert cache_names(old) == names
+        assert definition(old) == definition(STUDIES / name)
+        exported(old, tmp_path / "artifact")
+        assert (tmp_path / "artifact" / "manifest.json").exists()
+
+    @pytest.mark.parametrize("name", ["front", "groups"])
+    @pytest.mark.usefixtures("same_machine")
+    def test_it_is_exported_to_the_same_model(self, name: str, old: Path, tmp_path: Path) -> None:
+        exported(old, tmp_path / "artifact")
+        assert_same(recorded(name, "evaluated.json"), evaluated(tmp_path / "artifact"))
+
+    @pytest.mark.parametrize("name", ["front"])
+    def test_a_front_is_exported_within_a_budget(
+        self, name: str, old: Path, tmp_path: Path
+    ) -> None:
+        exported(old, tmp_path / "least", "--budget", "uniform:1")
+        manifest = json.loads((tmp_path / "least" / "manifest.json").read_text())
+        assert manifest["notes"]["trial"] in [
+            t["trial"] for t in recorded(name, "result.json")["front"]
+        ]
+
+
+class TestComparison:
+    """The comparison itself finds a change."""
+
+    @pytest.fixture
+    def journal(self) -> list[dict[str, Any]]:
+        return operations(recorded_journal("groups"))
+
+    def test_what_is_of_one_run_is_passed_over(self, journal: list[dict[str, Any]]) -> None:
+        changed = deepcopy(journal)
+        for operation in changed:
+            operation["worker_id"] = "another"
+            for key in operation.keys() & {"datetime_start", "datetime_complete"}:
+                operation[key] = "2000-01-01"
+            if "seconds" in operation.get("user_attr", {}):
+                operation["user_attr"]["seconds"] = 7.0
+        assert changed != journal
+        assert differences(journal, changed) == []
+
+    @pytest.mark.parametrize(
+        ("attribute", "value"),
+        [("kls", [0.0]), ("origin", "tpe"), ("state", "failed"), ("chunks", [1, 7])],
+    )
+    def test_a_changed_attribute_is_found(
+        self, journal: list[dict[str, Any]], attribute: str, value: object
+    ) -> None:
+        changed = deepcopy(journal)
+        last = [o for o in changed if attribute in o.get("user_attr", {})][-1]
+        last["user_attr"][attribute] = value
+        assert differences(journal, changed)
+
+    def test_a_changed_parameter_is_found(self, journal: list[dict[str, Any]]) -> None:
+        changed = deepcopy(journal)
+        one = next(operation for operation in changed if "param_name" in operation)
+        one["param_value_internal"] += 1.0
+        (found,) = differences(journal, changed)
+        assert "param_value_internal" in found
+
+    def test_a_lost_operation_is_found(self, journal: list[dict[str, Any]]) -> None:
+        assert differences(journal, journal[:-1])
+
+    @pytest.mark.parametrize(
+        ("expected", "actual", "same"),
+        [
+            (0.5, 0.5 * (1 + 1e-4), True),
+            (0.5, 0.5 * (1 + 1e-2), False),
+            (1, 1.0, False),
+            (1, True, False),
+            (0.0, None, False),
+            ({"a": 1}, {"a": 1, "b": 2}, False),
+            ({"a": 1, "b": 2}, {"a": 1}, False),
+            ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, False),
+        ],
+    )
+    def test_only_rounding_is_the_same(self, expected: Any, actual: Any, same: bool) -> None:
+        assert (differences(expected, actual) == []) is same
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_study_is_not_overwritten(name: str) -> None:
+    with pytest.raises(FileExistsError, match="must not exist yet"):
+        make(name)

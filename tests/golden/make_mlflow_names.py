@@ -1,8 +1,8 @@
 """Record the names that MLflow shows: `python -m tests.golden.make_mlflow_names`, in the root.
 
 People sort, filter and plot by these names, and their notebooks ask for them. `mlflow_names.json`
-lists the parameters, metrics, tags and artifacts of the golden study `groups`: of its own run, of a
-trial that saw every image and of one that was stopped early.
+lists the parameters, metrics, tags and artifacts of the golden study `groups`: of its own run, and
+of a trial that saw every image.
 """
 
 import tempfile
@@ -33,8 +33,7 @@ def names_in(uri: str) -> dict[str, dict[str, list[str]]]:
     (study,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     trials = [run for run in runs if run is not study]
     complete = [run for run in trials if run.data.tags["igq.state"] == "complete"]
-    pruned = [run for run in trials if run.data.tags["igq.state"] == "pruned"]
-    chosen = {"study": study, "complete trial": complete[0], "pruned trial": pruned[0]}
+    chosen = {"study": study, "complete trial": complete[0]}
     return {name: _names_of(run, client) for name, run in chosen.items()}
 
 

@@ -131,7 +131,7 @@ class TestOld:
     def test_a_front_is_exported_within_a_budget(
         self, name: str, old: Path, tmp_path: Path
     ) -> None:
-        exported(old, tmp_path / "least", "--budget", "uniform:1")
+        exported(old, tmp_path / "least", "--budget", "uniform:2")
         manifest = json.loads((tmp_path / "least" / "manifest.json").read_text())
         assert manifest["notes"]["trial"] in [
             t["trial"] for t in recorded(name, "result.json")["front"]

@@ -26,7 +26,7 @@ class Digits:
 
 @dataclass(frozen=True, eq=False)
 class DigitsSplit:
-    """What the demo's model was trained on, and the rest, which it has never seen."""
+    """The digits of the training, and the rest, which the demo's model has never seen."""
 
     train: Digits
     rest: Digits

@@ -1,4 +1,4 @@
-"""Train the demo's model: `python -m search_spaces.train_digits_vit [--out FILE]`.
+"""Train the demo's model: `python -m search_spaces.demo.training [--out FILE]`.
 
 Two minutes on one CPU thread, and the same weights each time on one machine and version of torch.
 
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from igq.vit import create
 from search_spaces import load
-from search_spaces.digits import Digits, digits_split
+from search_spaces.demo.digits import Digits, digits_split
 
 # Widths of what `distort` draws from (radians, shares, half images), and how many images it takes.
 TURN, STRETCH, SHEAR, MOVE = 0.3, 0.2, 0.4, 0.3
@@ -38,7 +38,7 @@ WEIGHTS = Path(__file__).with_name("digits_vit.safetensors")
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the weights: two equal values train two equal models."""
+    """The choices that decide the weights: two equal values train two equal models."""
 
     seed: int = 0
     epochs: int = 200

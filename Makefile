@@ -23,9 +23,10 @@ demo: $(INSTALLED) ## search, export and evaluate a small model, from nothing, i
 	$(BIN)/igq export studies/demo --out artifacts/demo
 	$(BIN)/igq evaluate artifacts/demo --images digits
 
+# Many of the tests that are not fast wait for processes of their own: three at once pay on two cores.
 test: check ## check, then every test and docstring example; coverage is that of the fast ones
 	$(BIN)/pytest $(PARALLEL) 2 -m fast --cov --cov-report=term:skip-covered
-	$(BIN)/pytest $(PARALLEL) 3 -m "not fast"  # many of these wait for processes
+	$(BIN)/pytest $(PARALLEL) 3 -m "not fast"
 
 test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
 	$(BIN)/pytest $(PARALLEL) 2 -m fast

@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PARALLEL := --dist loadgroup -n
 
 # Nothing here needs the network once it is installed, and nothing reports on its user.
 export HF_HUB_OFFLINE := 1
@@ -8,12 +9,13 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check
+.PHONY: help demo test test-fast check docs gpu-check
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## search, export and evaluate a small model, from nothing, in a few minutes
 	rm -rf studies/demo artifacts/demo
@@ -21,17 +23,31 @@ demo: $(INSTALLED) ## search, export and evaluate a small model, from nothing, i
 	$(BIN)/igq export studies/demo --out artifacts/demo
 	$(BIN)/igq evaluate artifacts/demo --images digits
 
-test: check ## check, then every test and docstring example
-	$(BIN)/pytest
+# Many of the tests that are not fast wait for processes of their own: three at once pay on two cores.
+test: check ## check, then every test and docstring example; coverage is that of the fast ones
+	$(BIN)/pytest $(PARALLEL) 2 -m fast --cov --cov-report=term:skip-covered
+	$(BIN)/pytest $(PARALLEL) 3 -m "not fast"
 
-check: $(INSTALLED) ## style, types and the imports' architecture
+test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
+	$(BIN)/pytest $(PARALLEL) 2 -m fast
+
+check: $(INSTALLED) ## style, types, the imports' architecture and the documentation
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --quiet --site-dir out/site
+
+docs: $(INSTALLED) ## build the documentation into out/site
+	$(BIN)/mkdocs build --site-dir out/site
+
+gpu-check: $(INSTALLED) ## check and time a GPU: run it first wherever there is one
+	mkdir -p out
+	$(BIN)/pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu_check --device cuda --json out/gpu_check.json
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into .venv (again only when pyproject.toml or constraints.txt change)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]' --constraint constraints.txt
 	@touch $@

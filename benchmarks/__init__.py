@@ -1,1 +1,4 @@
-"""What the figures in README and docs come from; each prints a table and names its machine."""
+"""The measurements behind README and docs; each prints a table and names its machine.
+
+`--model digits`, the demo's model, needs nothing but the project: tests run every benchmark so.
+"""

@@ -1,10 +1,11 @@
-"""How long fitting every candidate takes, beside the k-means one would write first.
+"""Time of fitting every candidate, beside that of the plainest k-means.
 
     python -m benchmarks.calibration --model vit_tiny_patch16_224
 
-The plain one runs over all ranges, with distances as a tensor of points x groups x 2 and starting
-bounds drawn at random. Quality is the summed squared distance of ranges to their group's bounds
-(Eq. 4), ours over plain's, averaged over layers. Growth is ours with fewer and more images.
+Groups are those of the paper, whose bounds are fitted. The plain k-means runs over all ranges, with
+distances as a tensor of points x groups x 2 and starting bounds drawn at random. Quality is the
+summed squared distance of ranges to their group's bounds (Eq. 4), ours over plain's, averaged over
+layers. Growth is ours with fewer and more images.
 """
 
 import statistics
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import igq
 from benchmarks.real import CALIBRATION_IMAGES, arguments, bench, machine
-from igq.fitting import MAX_STEPS
+from igq.grouping.fitting import MAX_STEPS
 
 NUM_GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
 GROWTH = (8, 16, 32, 64)
@@ -41,17 +42,16 @@ def plain_kmeans(points: Tensor, groups: int) -> Tensor:
 
 
 def objective(points: Tensor, bounds: Tensor) -> float:
-    """Summed squared distance of each range to the nearest bounds (Eq. 4)."""
+    """Return the summed squared distance of each range to the nearest bounds (Eq. 4)."""
     return (points[:, None] - bounds[None]).square().sum(-1).amin(1).sum().item()
 
 
 def main() -> None:
     """Print seconds of both, their ratio, the quality and the ranges' memory."""
-    options = arguments(__doc__ or "", images=max(GROWTH) - CALIBRATION_IMAGES)
+    options = arguments(__doc__, images=max(GROWTH) - CALIBRATION_IMAGES)
     given = bench(options)
     start = time.perf_counter()
-    nearest = igq.Assignment.NEAREST  # whose bounds have no margin: those that Eq. 6 is least for
-    ranges = igq.observe(given.model, given.calibration, assignment=nearest)
+    ranges = igq.observe(given.model, given.calibration, igq.Scheme.PAPER)
     observed = time.perf_counter() - start
     start = time.perf_counter()
     candidates = igq.fit(ranges, NUM_GROUPS, options.bits)
@@ -75,7 +75,7 @@ def main() -> None:
     print(f"objective, ours over plain's: mean {statistics.fmean(quality):.3f}")
     images = torch.cat((given.calibration, given.images))
     for count in (count for count in GROWTH if count <= len(images)):
-        ranges = igq.observe(given.model, images[:count])
+        ranges = igq.observe(given.model, images[:count], igq.Scheme.PAPER)
         slices = sum(ranges[layer.name].shape[1] for layer in igq.grouped(ranges.layers))
         start = time.perf_counter()
         igq.fit(ranges, NUM_GROUPS, options.bits)

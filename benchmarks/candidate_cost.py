@@ -1,14 +1,13 @@
-"""What one candidate costs, in full-precision forward passes of the same images.
+"""Time of one candidate, in full-precision forward passes of the same images.
 
     python -m benchmarks.candidate_cost
     python -m benchmarks.candidate_cost --models vit_tiny --images 32 --groups 2 8 32 --json
-    python -m benchmarks.candidate_cost --models vit_tiny --side-by-side
+    python -m benchmarks.candidate_cost --models vit_tiny --scheme paper
 
 In one process and in turns: timm's model as it is (float32), a candidate as a worker evaluates it
 (nothing reused), and the plain quantizer of `benchmarks.plain`. Medians over the rounds, with the
 quartiles of the ratio; memory is the most that a pass adds to the process, beside the most that
 the full-precision pass adds. Without real weights (`IGQ_ASSETS`) they are random.
-With --side-by-side groups are of tokens and keys, and wide layers are rotated, as in a search.
 """
 
 import argparse
@@ -25,16 +24,19 @@ from torch import Tensor, nn
 
 import igq
 from benchmarks.plain import plain
-from benchmarks.real import ASSETS, SIDE_BY_SIDE, machine
+from benchmarks.real import ASSETS, DIGITS, SCHEMES, load, machine
 from igq import Candidates
 from igq.evaluation import log_probabilities
-from igq.vit import EAGER, fastest, quantize_weights
-from pipeline.objective import Objective, Task
+from igq.quantized import EAGER, fastest, quantize_weights, rotated
+from pipeline.data import Preprocessing
+from pipeline.evaluation.objective import Objective
+from pipeline.evaluation.task import Task
 
 MODELS = {
     "vit_tiny": "vit_tiny_patch16_224",
     "deit_small": "deit_small_patch16_224",
     "swin_tiny": "swin_tiny_patch4_window7_224",
+    DIGITS: DIGITS,
 }
 NUM_GROUPS = (2, 4, 8, 16, 32)
 
@@ -61,12 +63,12 @@ class Cost:
 def main() -> None:
     """Print the table, or JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS)[:3])
     parser.add_argument("--images", nargs="+", type=int, default=[32])
     parser.add_argument("--batch", nargs="+", type=int, default=[32])
     parser.add_argument("--groups", nargs="+", type=int, choices=NUM_GROUPS, default=[2, 8, 32])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--side-by-side", action="store_true")
+    parser.add_argument("--scheme", choices=SCHEMES, default="best")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -76,15 +78,12 @@ def main() -> None:
         print("| model | images | batch | groups | forward s | candidate | (quartiles) | eager "
               "| plain | plain / candidate | memory | first s |\n" + "|---" * 12 + "|")  # fmt: skip
     for name in options.models:
-        model = _model(MODELS[name]).to(device)
-        if options.side_by_side:
-            model = igq.rotated(model, igq.Rotation.WIDE)
+        scheme = SCHEMES[options.scheme]
+        model = rotated(_model(MODELS[name]).to(device), scheme.rotation)
+        size = Preprocessing.of(model).config["input_size"]
         for images in options.images:
-            x = torch.randn(images, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-            seen = x[:8].to(device)
-            side = options.side_by_side
-            ranges = igq.observe(model, seen, **SIDE_BY_SIDE) if side else igq.observe(model, seen)
-            candidates = igq.fit(ranges, NUM_GROUPS, bits=4)
+            x = torch.randn(images, *size, generator=torch.Generator().manual_seed(0))
+            candidates = igq.fit(igq.observe(model, x[:8].to(device), scheme), NUM_GROUPS, bits=4)
             for batch in (b for b in options.batch if b <= images):
                 for groups in options.groups:
                     cost = _cost(name, model, x, candidates, batch, groups, options.rounds)
@@ -96,7 +95,7 @@ def main() -> None:
 
 
 def _by_model(costs: list[Cost]) -> dict[str, object]:
-    """For each model the cost at 8 groups (or what there is), and all settings."""
+    """Map each model to its cost at 8 groups, or nearly so many, and to all its settings."""
     found: dict[str, object] = {}
     for name in dict.fromkeys(cost.model for cost in costs):
         rows = [cost for cost in costs if cost.model == name]
@@ -116,9 +115,9 @@ def _row(c: Cost) -> str:
 
 
 def _model(name: str) -> nn.Module:
-    weights = ASSETS / "weights" / f"{name}.safetensors"
     torch.manual_seed(0)
-    return igq.create(name, {}, weights if weights.is_file() else None)
+    there = name == DIGITS or (ASSETS / "weights" / f"{name}.safetensors").is_file()
+    return load(name) if there else igq.create(name, {})
 
 
 def _cost(
@@ -134,8 +133,9 @@ def _cost(
     allocation = igq.uniform(candidates.layers, groups)
     chosen, weights = candidates.select(allocation), quantize_weights(model, 4)
     reference = log_probabilities(model, images)
-    task = Task(model.cpu(), weights, candidates, images, reference, batch, fastest(device))
-    eager = Task(model, weights, candidates, images, reference, batch, EAGER)
+    by_bits = {4: weights}
+    task = Task(model.cpu(), by_bits, candidates, images, reference, batch, fastest(device))
+    eager = Task(model, by_bits, candidates, images, reference, batch, EAGER)
     written = plain(model, chosen, weights).to(device)
     objectives = [Objective(t, device, memory=0) for t in (task, eager)]
     model.to(device)
@@ -178,7 +178,7 @@ def _seconds(way: Callable[[], object]) -> float:
 
 
 def _peak(way: Callable[[], object], device: torch.device) -> float:
-    """The most bytes that the process, or the GPU, holds during a pass."""
+    """Return the most bytes that the process, or the GPU, holds during a pass."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         way()

@@ -1,40 +1,42 @@
-"""The ways of quantizing weights beside each other, all else as it is.
+"""Ways of quantizing weights, side by side.
 
     python -m benchmarks.corrected_weights --model vit_tiny_patch16_224 --images 400 --seed 0
 
 `rounded` is the first half of `corrected`: codes for least error of the layers' outputs
-(`igq.rounding`), before biases, normalisations and scales are tuned (`igq.correction`).
+(`igq.arithmetic.rounding`), before biases, normalisations and scales are tuned.
 """
 
 from time import perf_counter
 
 import igq
-from benchmarks.real import arguments, bench, machine
+from benchmarks.real import SCHEMES, arguments, bench, machine
 from igq.correction import STEPS
-from igq.vit import assemble, quantize_weights
+from igq.quantized import assemble, quantize_weights, rotated
 
 CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
 
 
 def main() -> None:
     """Print the table."""
-    options = arguments(__doc__ or "", images=400)
+    options = arguments(__doc__, images=400)
     given = bench(options)
-    candidates = igq.fit(igq.observe(given.model, given.calibration), CHOICES, options.bits)
+    scheme = SCHEMES[options.scheme]
+    candidates = given.candidates(scheme, sorted({*CHOICES, options.groups}), options.bits)
+    model = rotated(given.model, scheme.rotation)
     selected = candidates.select(igq.uniform(candidates.layers, options.groups))
     print(
         f"{options.model}, W{options.bits}A{options.bits}, {options.groups} groups, "
         f"{options.images} images, calibration seed {options.seed}; {machine()}"
     )
     print("| weights | KL | top-1 kept |\n|---|---|---|")
-    print(given.row("full precision", assemble(given.model, selected, {})), flush=True)
-    nearest = quantize_weights(given.model, options.bits)
-    print(given.row("nearest", assemble(given.model, selected, nearest)), flush=True)
+    print(given.row("full precision", assemble(model, selected, {})), flush=True)
+    nearest = quantize_weights(model, options.bits)
+    print(given.row("nearest", assemble(model, selected, nearest)), flush=True)
     for name, steps in {"rounded": 0, "corrected": STEPS}.items():
         began = perf_counter()
-        made = igq.correct(given.model, candidates, given.calibration, options.bits, steps)
+        made = igq.correct(model, candidates, given.calibration, options.bits, steps)
         took = f"{name} ({perf_counter() - began:.0f} s)"
-        print(given.row(took, assemble(made.model, selected, made.weights)), flush=True)
+        print(given.row(took, made.quantize(selected)), flush=True)
 
 
 if __name__ == "__main__":

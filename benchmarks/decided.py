@@ -1,4 +1,4 @@
-"""What a decided candidate of a real search costs, in forward passes of the same images.
+"""Time of a decided candidate of a search, in forward passes of the same images.
 
     python -m benchmarks.decided --trials 120
 
@@ -8,25 +8,21 @@ that both have the same machine.
 """
 
 import argparse
-import io
 import time
 from pathlib import Path
 from statistics import fmean, median
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
 from torch import nn
 
+import pipeline
 import search_spaces
 from benchmarks.real import ASSETS, machine
 from igq.evaluation import log_probabilities
-from pipeline.cluster import InProcess
-from pipeline.config import Request
 from pipeline.data import Images, Preprocessing, draw, open_source
-from pipeline.preparation import load_model
-from pipeline.screen import Screen
-from pipeline.searching import search
-from pipeline.study import Origin, Trial
+from pipeline.preparation.models import load_model
+from pipeline.study.progress import SilentDisplay
+from pipeline.study.trials import Origin, Trial
 from pipeline.tracking import InMemoryTracker
 
 EVERY = 10
@@ -42,7 +38,7 @@ class Timing(InMemoryTracker):
         self.forwards: list[float] = []
 
     def record(self, trial: Trial) -> None:
-        """Note the trial, and now and then what a forward pass takes."""
+        """Keep the trial; every few trials time a forward pass."""
         super().record(trial)
         if trial.number % EVERY == 0:
             start = time.perf_counter()
@@ -60,31 +56,33 @@ def main() -> None:
     options = parser.parse_args()
     few = {"final_images": 0, "validation_images": 2}
     space = search_spaces.load(options.space).model_copy(update=few)
-    weights = ASSETS / "weights" / f"{space.model.name.partition('.')[0]}.safetensors"
+    real = ASSETS / "weights" / f"{space.model.name.partition('.')[0]}.safetensors"
+    weights = None if space.weights else real
     model = load_model(space, weights)[0]
-    folder = str(ASSETS / "images" / "train1000")
+    folder = space.images or str(ASSETS / "images" / "train1000")
     source = open_source(folder, Preprocessing.of(model))
     images = draw({"search": (source, space.search_images, space.search_images)}, options.seed)
     tracker = Timing(model, images["search"])
     with TemporaryDirectory() as temporary:
-        request = Request(
+        pipeline.search(
             space,
             options.out or Path(temporary, "study"),
             weights=weights,
+            tracking=tracker,
+            display=SilentDisplay(),
             images=folder,
             trials=options.trials,
             seed=options.seed,
             rivals=False,
+            figures=False,
         )
-        with Screen(Console(file=io.StringIO())) as screen:
-            search(request, InProcess(), tracker, screen)
     forward = median(tracker.forwards)
     ended = list(tracker.trials.values())
     proposed = [t for t in ended if t.proposal.origin is Origin.SAMPLER]
     print(f"{options.space}, {len(images['search'])} search images; {machine()}")
     print("| trials | number | images seen | seconds | of a forward pass |\n|---|---|---|---|---|")
     for name, trials in (("all", ended), ("proposed", proposed)):
-        seconds, seen = fmean(t.seconds for t in trials), fmean(len(t.kls) for t in trials)
+        seconds, seen = fmean(t.seconds for t in trials), fmean(len(t.observation) for t in trials)
         print(f"| {name} | {len(trials)} | {seen:.1f} | {seconds:.2f} | {seconds / forward:.2f} |")
     print(f"a forward pass of the search images: {forward:.2f} s")
 

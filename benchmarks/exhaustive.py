@@ -1,11 +1,11 @@
-"""How good the best allocation of a small space is: all of them, on the same images.
+"""The best of all allocations of a small space, beside that of the integer program.
 
     python -m benchmarks.exhaustive --model vit_tiny_patch16_224 --images 256
 
-Groups lie side by side, and wide layers are rotated, as in a search space. Layers of a kind share
-their number of groups, so that few allocations spend the whole budget of uniform groups: those to
-which nothing can be added. The best of all on the very images that it was chosen on is a bound that
-no search can pass; chosen on one half and judged on the other, it is what one could hope for.
+Layers of a kind share their number of groups, so that few allocations spend the whole budget of
+uniform groups: those to which nothing can be added. The best of all on the very images that it was
+chosen on is a bound that no search can pass. Chosen on one half of the images and judged on the
+other, it is the most to hope for.
 """
 
 from itertools import pairwise, product
@@ -16,26 +16,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 import igq
-from benchmarks.real import SIDE_BY_SIDE, arguments, bench, machine
-from igq import Allocation, BopsTable
-from igq.cost import tie
+from benchmarks.real import SCHEMES, arguments, bench, machine
+from igq import Allocation, Limits, Options, Tie
+from igq.costs import bops_table, tie_layers
 from igq.evaluation import divergences, log_probabilities
-from igq.layers import Tie, tied
-from igq.vit import accelerate, assemble, fastest, set_quantizers
+from igq.quantized import accelerate, fastest, rotated, set_quantizers
 from pipeline.intervals import interval
 
 CHOICES = (1, 2, 4, 8, 12, 24)
 SPLITS = 200
 
 
-def spending(table: BopsTable, budget: int) -> list[Allocation]:
-    """The allocations within the budget to which nothing can be added."""
-    names = list(table.layers)
-    within = {
-        choices
-        for choices in product(CHOICES, repeat=len(names))
-        if table.of(dict(zip(names, choices, strict=True))) <= budget
-    }
+def spending(limits: Limits) -> list[Allocation]:
+    """Return the allocations within the budget to which nothing can be added."""
+    names = limits.names
+
+    def allocation(choices: tuple[int, ...]) -> Allocation:
+        return Allocation.of(dict(zip(names, choices, strict=True)))
+
+    every = product(CHOICES, repeat=len(names))
+    within = {choices for choices in every if limits.fits(allocation(choices))}
 
     def grown(choices: tuple[int, ...]) -> list[tuple[int, ...]]:
         more = dict(pairwise(CHOICES))
@@ -43,11 +43,11 @@ def spending(table: BopsTable, budget: int) -> list[Allocation]:
         return [(*choices[:i], more[c], *choices[i + 1 :]) for i, c in each if c in more]
 
     whole = sorted(choices for choices in within if within.isdisjoint(grown(choices)))
-    return [Allocation.of(dict(zip(names, choices, strict=True))) for choices in whole]
+    return [allocation(choices) for choices in whole]
 
 
 def judged(kls: Float[Tensor, "allocations images"]) -> Float[np.ndarray, " splits"]:
-    """Mean KL on one half of the images of what is best on the other, over random halves."""
+    """Return the KL on one half of the images of the best on the other, for random halves."""
     generator, found = np.random.default_rng(0), []
     for _ in range(SPLITS):
         order = generator.permutation(kls.shape[1])
@@ -58,24 +58,25 @@ def judged(kls: Float[Tensor, "allocations images"]) -> Float[np.ndarray, " spli
 
 def main() -> None:
     """Print the table."""
-    options = arguments(__doc__ or "", images=256)
+    options = arguments(__doc__, images=256)
     given = bench(options)
-    model = igq.rotated(given.model, igq.Rotation.WIDE)
-    ranges = igq.observe(model, given.calibration, **SIDE_BY_SIDE)
-    candidates = igq.fit(ranges, CHOICES, options.bits)
-    ties = tied(candidates.layers, Tie.KIND)
-    table = igq.bops(candidates.layers, CHOICES, options.bits, options.bits).tied(ties)
-    uniform = Allocation.of(dict.fromkeys(table.layers, options.groups))
-    budget = table.of(uniform)
-    whole = spending(table, budget)
-    harm = igq.sensitivity(model, candidates, given.calibration, execution=fastest())
-    solved = Allocation.of(igq.allocate(tie(harm, ties), table, budget))
+    scheme = SCHEMES[options.scheme]
+    candidates = given.candidates(scheme, CHOICES, options.bits)
+    model = rotated(given.model, scheme.rotation)
+    choices = Options((options.bits,), (options.bits,), CHOICES)
+    ties = tie_layers(candidates.layers, choices, Tie.KIND)
+    table = bops_table(candidates.layers, scheme, choices, tie=Tie.KIND)
+    uniform = Allocation.of(dict.fromkeys(ties, options.groups))
+    limits = Limits((igq.Limit(table, table.of(uniform)),), ties)
+    whole = spending(limits)
+    sensitivity = igq.sensitivity(model, candidates, given.calibration, execution=fastest())
+    solved = igq.allocate(ties.sum(sensitivity), limits)
     corrected = igq.correct(model, candidates, given.calibration, options.bits)
-    chosen = candidates.select(table.expand(uniform))
-    made = accelerate(assemble(corrected.model, chosen, corrected.weights), fastest(), max(CHOICES))
+    chosen = candidates.select(limits.expand(uniform))
+    made = accelerate(corrected.quantize(chosen), fastest(), max(CHOICES))
 
     def kls(allocation: Allocation) -> Tensor:
-        set_quantizers(made, candidates.select(table.expand(allocation)))
+        set_quantizers(made, candidates.select(limits.expand(allocation)))
         return divergences(given.reference, log_probabilities(made, given.images))
 
     every = torch.stack([kls(allocation) for allocation in whole])
@@ -85,8 +86,9 @@ def main() -> None:
         f"{options.model}, W{options.bits}A{options.bits}, budget of {options.groups} groups, "
         f"{len(whole)} allocations, {len(given.images)} images; {machine()}"
     )
-    print(f"integer program {dict(solved)}\nbest {dict(whole[best])}")
-    print("| allocation | KL | less the integer program's (95 %) |\n|---|---|---|")
+    print(f"integer program {solved}\nbest {whole[best]}")
+    print("| allocation | KL | difference (this minus the integer program's, 95 %) |")
+    print("|---|---|---|")
     rows = {"integer program": first, "uniform": mine, "best on these images": every[best]}
     for name, row in rows.items():
         less = interval((row - first).tolist())

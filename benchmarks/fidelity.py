@@ -1,4 +1,4 @@
-"""Whether the fast way ranks allocations as the plain float32 one does, and how well it can.
+"""Agreement of the fast execution with the plain float32 one on the order of allocations.
 
     python -m benchmarks.fidelity --images 64 --allocations 50
 
@@ -18,11 +18,18 @@ from torch import Tensor, nn
 
 import igq
 from benchmarks.plain import plain
-from benchmarks.real import arguments_for, bench, machine
+from benchmarks.real import SCHEMES, arguments_for, bench, machine
 from igq import Allocation
+from igq.allocation import random_allocation
 from igq.evaluation import divergences, log_probabilities
-from igq.vit import accelerate, assemble, fastest, quantize_weights, set_quantizers
-from pipeline.budget import random_allocation
+from igq.quantized import (
+    accelerate,
+    assemble,
+    fastest,
+    quantize_weights,
+    rotated,
+    set_quantizers,
+)
 
 MOVED = 1e-6
 CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
@@ -30,24 +37,21 @@ CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
 
 def main() -> None:
     """Print how well each way agrees with the plain one."""
-    parser = arguments_for(__doc__ or "", images=64)
+    parser = arguments_for(__doc__, images=64)
     parser.add_argument("--allocations", type=int, default=50)
     options = parser.parse_args()
     given = bench(options)
-    candidates = igq.fit(igq.observe(given.model, given.calibration), CHOICES, options.bits)
-    table = igq.bops(candidates.layers, CHOICES, options.bits, options.bits)
+    scheme = SCHEMES[options.scheme]
+    candidates = given.candidates(scheme, CHOICES, options.bits)
+    full = rotated(given.model, scheme.rotation)
+    limits = igq.bops(candidates, options.bits).limit(uniform=options.groups)
     uniform = igq.uniform(candidates.layers, options.groups)
     generator = np.random.default_rng(options.seed)
-    drawn = [
-        uniform,
-        *(
-            random_allocation(table, table.of(uniform), generator)
-            for _ in range(options.allocations - 1)
-        ),
-    ]
-    weights = quantize_weights(given.model, options.bits)
+    drawn = [random_allocation(limits, generator) for _ in range(options.allocations - 1)]
+    drawn.insert(0, uniform)
+    weights = quantize_weights(full, options.bits)
     chosen = candidates.select(uniform)
-    fast = accelerate(assemble(given.model, chosen, weights), fastest(), max(CHOICES))
+    fast = accelerate(assemble(full, chosen, weights), fastest(), max(CHOICES))
 
     noise = torch.randn(given.images.shape, generator=torch.Generator().manual_seed(0))
     moved = given.images * (1 + MOVED * noise)
@@ -56,10 +60,10 @@ def main() -> None:
         return divergences(given.reference, log_probabilities(model, images))
 
     def plainly(allocation: Allocation) -> Tensor:
-        return kls(plain(given.model, candidates.select(allocation), weights))
+        return kls(plain(full, candidates.select(allocation), weights))
 
     def otherwise(allocation: Allocation) -> Tensor:
-        return kls(plain(given.model, candidates.select(allocation), weights), moved)
+        return kls(plain(full, candidates.select(allocation), weights), moved)
 
     def quickly(allocation: Allocation) -> Tensor:
         set_quantizers(fast, candidates.select(allocation))

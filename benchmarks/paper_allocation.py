@@ -1,16 +1,16 @@
-"""What studies found beside the paper's allocation: its groups, and its integer program.
+"""The best of studies beside the paper's allocation: its groups, and its integer program.
 
     python -m benchmarks.paper_allocation studies/vit8/seed-* studies/deit8/seed-*
 
-For each study the integer program is solved once more, within the same budget and over harms of the
-same images, for groups of channels and of softmax rows as in the paper. All else is the study's:
-calibration images, corrected weights, rows that keep their sum. Both are measured on the study's
-validation images, and differences are paired. What was computed lies in --out, and is not computed
-again.
+For each study the integer program is solved once more, within the same budget and over
+sensitivities of the same images, for groups of channels and of softmax rows as in the paper. All
+else is the study's: calibration images, corrected weights, rows that keep their sum. Both are
+measured on the study's validation images, and differences are paired. Results are kept in --out and
+read from there when they are wanted again.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,17 +18,22 @@ from typing import Any
 
 import igq
 from benchmarks.real import machine
+from igq import InputMethod, Rotation, SoftmaxMethod
 from igq.evaluation import log_probabilities
-from igq.vit import accelerate, assemble, fastest
-from pipeline.cache import load_harm, save_harm
-from pipeline.calibrating import Calibration
-from pipeline.comparison import BEST, load_validation
-from pipeline.config import Folder, digest
+from igq.quantized import accelerate, assemble, fastest, select_weights
+from igq.settings import plain
 from pipeline.data import Images, Preprocessing, draw, open_source
+from pipeline.evaluation.validation import BEST, load_validation
 from pipeline.files import read_json, write_json
 from pipeline.intervals import interval
-from pipeline.preparation import costs, load_model
-from search_spaces import InputMethod, Rotation, SearchSpace, SoftmaxMethod
+from pipeline.preparation.cache import load_sensitivity, save_sensitivity
+from pipeline.preparation.calibration import Calibration
+from pipeline.preparation.costs import limits_of
+from pipeline.preparation.models import load_model
+from pipeline.study.definition import digest
+from pipeline.study.folder import Folder
+from pipeline.study.progress import SilentDisplay
+from search_spaces import SearchSpace
 
 PAPER = {
     "softmax_method": SoftmaxMethod.UNIT_ROWS,
@@ -36,7 +41,7 @@ PAPER = {
     "rotation": Rotation.NONE,
     "num_groups": (2, 4, 6, 8, 10, 12, 16, 24),
 }
-"""What the paper's groups are, and how many a layer may have."""
+"""The paper's groups, and the numbers of them that a layer may have."""
 SHOWN = (BEST, "ilp", "fisher", "uniform", "random", "repaired")
 
 
@@ -57,7 +62,7 @@ class Row:
 
 
 def paper_result(definition: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """KL and answer of the paper's allocation on each validation image of a study."""
+    """Return KL and answer of the paper's allocation on each validation image of a study."""
     its_space = SearchSpace.model_validate(definition["space"])
     space = its_space.model_copy(update=PAPER)
     changed = space.model_dump(mode="json")
@@ -67,16 +72,17 @@ def paper_result(definition: Mapping[str, Any], out: Path) -> dict[str, Any]:
     model, key = load_model(space, Path(definition["weights"]))
     images = _images(definition, its_space, Preprocessing.of(model))
     calibration = Calibration(Folder(out), space, key, images["calibration"].fingerprint)
-    calibration.compute(model, images["calibration"], _told)
+    calibration.compute(model, images["calibration"], SilentDisplay())
     candidates = calibration.candidates(model)
-    _, table, budget = costs(space, model)
-    harm_path = out / "cache" / f"harm_{digest([calibration.candidates_file.stem])}.json"
-    if not harm_path.exists():
+    limits = limits_of(space, candidates.layers, sum(p.numel() for p in model.parameters()))
+    kept = out / "cache" / f"harm_{digest([calibration.candidates_file.stem])}.json"
+    if not kept.exists():
         seen = images["search"].values[: space.sensitivity_images]
-        save_harm(harm_path, igq.sensitivity(model, candidates, seen, execution=fastest()))
-    allocation = igq.allocate(load_harm(harm_path), table, budget)
+        save_sensitivity(kept, igq.sensitivity(model, candidates, seen, execution=fastest()))
+    allocation = igq.allocate(load_sensitivity(kept), limits)
     corrected, weights = calibration.weights(model)
-    made = assemble(corrected, candidates.select(allocation), next(iter(weights.values())))
+    chosen = select_weights(weights, allocation, candidates.layers)
+    made = assemble(corrected, candidates.select(allocation), chosen)
     accelerate(made, fastest(), max(space.num_groups))
     shown = images["validation"]
     reference = log_probabilities(model, shown.values)
@@ -84,8 +90,8 @@ def paper_result(definition: Mapping[str, Any], out: Path) -> dict[str, Any]:
     assert score.kls is not None
     assert score.correct is not None
     found = {
-        "allocation": dict(allocation),
-        "bops": table.of(allocation),
+        "allocation": plain(allocation),
+        "bops": limits.table.of(allocation),
         "kls": score.kls.tolist(),
         "correct": score.correct.tolist(),
     }
@@ -93,15 +99,10 @@ def paper_result(definition: Mapping[str, Any], out: Path) -> dict[str, Any]:
     return found
 
 
-def _told(step: str) -> Callable[[float], None]:
-    print(step, flush=True)
-    return lambda share: None
-
-
 def _images(
     definition: Mapping[str, Any], space: SearchSpace, preprocessing: Preprocessing
 ) -> dict[str, Images]:
-    """The very images of a study."""
+    """Return the very images of a study."""
     sources, counts = definition["sources"], space.model_dump()
     opened = {name: open_source(name, preprocessing) for name in set(sources.values())}
     wanted = {
@@ -116,7 +117,7 @@ def _images(
 
 
 def row(study: Path, out: Path) -> Row:
-    """A study beside the paper's allocation."""
+    """Return a study beside the paper's allocation."""
     definition = read_json(Folder(study).study)
     contenders = {m.name: m for m in load_validation(Folder(study).validation).measured}
     paper = paper_result(definition, out)
@@ -143,7 +144,8 @@ def main() -> None:
     rows = [row(study, options.out) for study in options.studies]
     names = [name for name in SHOWN if any(name in r.kls for r in rows)]
     print(machine())
-    print(f"| study | seed | {' | '.join(names)} | paper | best less paper's | of paper's |")
+    last = "paper | difference in KL (best minus paper) | as a share"
+    print(f"| study | seed | {' | '.join(names)} | {last} |")
     print("|---" * (len(names) + 5) + "|")
     for r in rows:
         kls = " | ".join(f"{r.kls[n]:.3f}" if n in r.kls else "" for n in names)
@@ -165,13 +167,13 @@ def _line(name: str, shares: list[float]) -> None:
     lower = sum(share < 0 for share in shares)
     over = interval(shares) if len(shares) > 1 else None
     half = f" ± {over.high - over.mean:.1%}" if over else ""
-    print(f"  best less {name}: {fmean(shares):+.1%}{half}, lower in {lower} of {len(shares)}")
+    print(f"  best minus {name}: {fmean(shares):+.1%}{half}, lower in {lower} of {len(shares)}")
 
 
 def _points(name: str, differences: list[float]) -> None:
     over = interval(differences) if len(differences) > 1 else None
     half = f" ± {over.high - over.mean:.1%}" if over else ""
-    print(f"  top-1, best less {name}: {fmean(differences):+.1%}{half}")
+    print(f"  top-1, best minus {name}: {fmean(differences):+.1%}{half}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How long a sampler takes for a proposal, in a study of many layers and trials.
+"""Time of a sampler for a proposal, in a study of many layers and trials.
 
     python -m benchmarks.proposal_time [--trials 5000] [--depth 12] [--images 64]
 
-The study is in memory: what the journal takes is no sampler's. Then, what a proposal's program
-takes: the integer program of `igq.allocate` beside its relaxation.
+The study is in memory: the journal's time belongs to no sampler. Then the time of a proposal's
+program: the integer program of `igq.allocate` beside its relaxation.
 """
 
 import argparse
@@ -16,83 +16,88 @@ from optuna.trial import TrialState, create_trial
 
 import igq
 from benchmarks.real import machine
-from igq.settings import Choice
-from pipeline.budget import Budgets, least_harm, random_allocation
-from pipeline.config import Sampler
-from pipeline.memory import Space
-from pipeline.samplers import make_sampler
+from igq import Limits, Options, Setting
+from igq.allocation import random_allocation, relaxed
+from igq.costs import bops_table
+from pipeline.proposals.encoding import Encoding
+from pipeline.proposals.samplers import SAMPLERS
+from pipeline.study.budgets import BudgetSchedule
+from pipeline.study.request import Sampler
 
 GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
 PROPOSALS, PROGRAMS = 20, 10
 
 
-def study_of(space: Space, budget: int, options: argparse.Namespace) -> optuna.Study:
-    """A study with many complete trials."""
+def study_of(encoding: Encoding, limits: Limits, options: argparse.Namespace) -> optuna.Study:
+    """Return a study with many complete trials."""
     generator = np.random.default_rng(0)
     study = optuna.create_study()
     for _ in range(options.trials):
-        allocation = random_allocation(space.bops, budget, generator)
+        allocation = random_allocation(limits, generator)
         kls = generator.lognormal(size=options.images).tolist()
         study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE,
                 value=float(np.mean(kls)),
-                params=space.encode(allocation),
-                distributions=dict(space.distributions),
+                params=encoding.encode(allocation),
+                distributions=dict(encoding.distributions),
                 user_attrs={"kls": kls},
             )
         )
     return study
 
 
-def programs(space: Space, budget: int) -> None:
-    """Print how long either takes for worths that nearly tie, and how far their answers differ."""
+def programs(limits: Limits) -> None:
+    """Print the time of both programs for effects that nearly tie, and how their answers differ."""
     generator, times, worse = np.random.default_rng(0), [], []
-    costs = space.array(lambda name, groups: space.bops.layers[name][groups], np.inf)
+    table, settings = limits.table, [Setting(num_groups=groups) for groups in GROUPS]
+    costs = np.array([[table.cost(name, s) for s in settings] for name in limits.names], float)
     for _ in range(PROGRAMS):
-        worths = generator.normal(0.02, 0.03, len(space.choices))
-        harm = worths[:, None] / np.array(GROUPS)
-        table: dict[str, dict[Choice, float]] = {
-            name: dict(zip(GROUPS, row.tolist(), strict=True))
-            for name, row in zip(space.choices, harm, strict=True)
+        effects = generator.normal(0.02, 0.03, len(limits.names))
+        loss = effects[:, None] / np.array(GROUPS)
+        sensitivity = {
+            name: dict(zip(settings, row.tolist(), strict=True))
+            for name, row in zip(limits.names, loss, strict=True)
         }
         start = perf_counter()
-        exact = igq.allocate(table, space.bops, budget)
+        exact = igq.allocate(sensitivity, limits)
         middle = perf_counter()
-        relaxed = least_harm(harm, costs, budget - space.bops.fixed)
+        places = relaxed(loss, costs, limits.budget - table.fixed)
         times.append((1e3 * (middle - start), 1e3 * (perf_counter() - middle)))
-        least = sum(table[name][groups] for name, groups in exact.items())
-        worse.append(float(harm[np.arange(len(harm)), relaxed].sum()) - least)
+        least = sum(sensitivity[name][setting] for name, setting in exact.items())
+        worse.append(float(loss[np.arange(len(loss)), places].sum()) - least)
     print("\n| program | median, ms | most, ms |\n|---|---|---|")
-    for name, column in zip(("igq.allocate", "least_harm"), zip(*times, strict=True), strict=True):
+    for name, column in zip(("allocate", "relaxed"), zip(*times, strict=True), strict=True):
         print(f"| {name} | {median(column):.1f} | {max(column):.1f} |")
-    print(f"\nThe relaxation's harm is above the least by {max(worse):.1e}, at most.")
+    print(f"\nThe relaxation's loss is above the least by {max(worse):.1e}, at most.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--depth", type=int, default=12, help="blocks, of 5 layers each")
     parser.add_argument("--images", type=int, default=64)
     options = parser.parse_args()
     layers = igq.layers(igq.create("vit_tiny_patch16_224", {"depth": options.depth}))
-    table = igq.bops(layers, GROUPS, weight_bits=4, activation_bits=4)
-    space, budget = Space(table), table.of(igq.uniform(layers, 8))
-    study = study_of(space, budget, options)
+    limits = bops_table(layers, igq.Scheme.PAPER, Options((4,), (4,), GROUPS)).limit(uniform=8)
+    encoding = Encoding(limits)
+    study = study_of(encoding, limits, options)
     print(
-        f"{machine()}; {options.trials} trials, {len(table.layers)} layers, {options.images} images"
+        f"{machine()}; {options.trials} trials, {len(limits.names)} layers, {options.images} images"
     )
     print("| sampler | first, ms | median, ms | most, ms |\n|---|---|---|---|")
+    schedule = BudgetSchedule(limits.budget, limits.budget)
     for kind in Sampler:
-        study.sampler = make_sampler(kind, space, Budgets(budget, budget), seed=0)
+        study.sampler = SAMPLERS[kind](encoding, schedule, 0)
         times = []
         for _ in range(PROPOSALS):
             start = perf_counter()
-            study.ask(dict(space.distributions))
+            study.ask(dict(encoding.distributions))
             times.append(1e3 * (perf_counter() - start))
         first, *later = times
         print(f"| {kind} | {first:.0f} | {median(later):.0f} | {max(later):.0f} |")
-    programs(space, budget)
+    programs(limits)
 
 
 if __name__ == "__main__":

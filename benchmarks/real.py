@@ -1,36 +1,30 @@
-"""Real weights and images for measuring, and how a benchmark says what it was run on."""
+"""Models and images for measuring, and a line that names the machine.
+
+Real weights and images lie in the folder that `IGQ_ASSETS` names.
+"""
 
 import argparse
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 import igq
-from igq import Slices
+import search_spaces
+from igq import Candidates, Scheme
 from igq.evaluation import accuracy, log_probabilities
-from igq.grouping import Quantizer
-from igq.vit import with_slots
 from pipeline.data import Preprocessing, draw, open_source
 
 ASSETS = Path(os.environ.get("IGQ_ASSETS", Path(__file__).parents[2] / "shared" / "assets"))
 CALIBRATION_IMAGES = 32
-
-
-class Sliced(TypedDict):
-    """What `igq.layers` and `igq.observe` are to be told of groups."""
-
-    softmax: Slices
-    inputs: Slices
-
-
-SIDE_BY_SIDE: Sliced = {"softmax": Slices.KEY_GROUPS, "inputs": Slices.TOKEN_GROUPS}
-"""As search spaces have it."""
+DIGITS = "digits"
+"""The name of the demo's model, whose weights and images the project has."""
+SCHEMES = {"best": Scheme.BEST, "paper": Scheme.PAPER}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,70 +37,62 @@ class Bench:
     labels: Int[Tensor, " images"]
     reference: Float[Tensor, "images classes"]
 
+    def candidates(self, scheme: Scheme, num_groups: Sequence[int], bits: int) -> Candidates:
+        """Return candidates from the calibration images."""
+        return igq.fit(igq.observe(self.model, self.calibration, scheme), num_groups, bits)
+
     def row(self, name: str, quantized: nn.Module) -> str:
-        """KL, and top-1 kept of full precision's, as a row of a Markdown table."""
+        """Return KL, and top-1 as a share of full precision's, as a row of a Markdown table."""
         score = igq.evaluate(quantized, self.images, self.reference, self.labels)
         kept = (score.top1 or 0.0) / accuracy(self.reference, self.labels)
         return f"| {name} | {score.kl:.3f} | {kept:.3f} |"
 
 
-def arguments(description: str, images: int) -> argparse.Namespace:
-    """The options that every benchmark on real images has, as given."""
+def arguments(description: str | None, images: int) -> argparse.Namespace:
+    """Return the options that every benchmark on images has, as given."""
     return arguments_for(description, images).parse_args()
 
 
-def arguments_for(description: str, images: int) -> argparse.ArgumentParser:
-    """The options that every benchmark on real images has."""
-    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
-    parser.add_argument("--model", default="vit_tiny_patch16_224")
-    parser.add_argument("--images", type=int, default=images, help="of nips17")
+def arguments_for(description: str | None, images: int) -> argparse.ArgumentParser:
+    """Return the parser of the options that every benchmark on images has."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--model", default="vit_tiny_patch16_224", help=f"or {DIGITS}")
+    parser.add_argument("--images", type=int, default=images, help="evaluation images")
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--groups", type=int, default=8)
+    parser.add_argument("--scheme", choices=SCHEMES, default="best")
     parser.add_argument("--seed", type=int, default=0, help="of the calibration images")
     return parser
 
 
-def bench(options: argparse.Namespace) -> Bench:
-    """Load the model and draw its images."""
-    model = igq.create(options.model, {}, ASSETS / "weights" / f"{options.model}.safetensors")
-    preprocessing = Preprocessing.of(model)
+def load(name: str) -> nn.Module:
+    """Return a model with real weights."""
+    if name == DIGITS:
+        model = search_spaces.load("demo").model
+        return igq.create(model.name, model.arguments, search_spaces.load("demo").weights)
+    return igq.create(name, {}, ASSETS / "weights" / f"{name}.safetensors")
 
-    def drawn(folder: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        source = open_source(str(ASSETS / "images" / folder), preprocessing)
-        images = draw({folder: (source, count, count)}, seed)[folder]
-        assert images.labels is not None  # both sets are in class folders
+
+def bench(options: argparse.Namespace) -> Bench:
+    """Load the model and draw its images: of nips17, calibrated on train1000."""
+    model = load(options.model)
+    preprocessing = Preprocessing.of(model)
+    own = {"shown": DIGITS, "calibration": DIGITS}
+    folders = {"shown": "nips17", "calibration": "train1000"}
+    names = {use: str(ASSETS / "images" / folder) for use, folder in folders.items()}
+    chosen = own if options.model == DIGITS else names
+    sources = {name: open_source(name, preprocessing) for name in set(chosen.values())}
+
+    def drawn(use: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        images = draw({use: (sources[chosen[use]], count, count)}, seed)[use]
+        assert images.labels is not None  # all these sets have classes
         return images.values, images.labels
 
-    images, labels = drawn("nips17", options.images, 0)
-    calibration, _ = drawn("train1000", CALIBRATION_IMAGES, options.seed)
+    images, labels = drawn("shown", options.images, 0)
+    calibration, _ = drawn("calibration", CALIBRATION_IMAGES, options.seed)
     return Bench(model, calibration, images, labels, log_probabilities(model, images))
 
 
-def uniform_quantizers(given: Bench, options: argparse.Namespace) -> dict[str, Quantizer]:
-    """The quantizer of every layer, with the same number of groups in all that are grouped."""
-    ranges = igq.observe(given.model, given.calibration)
-    candidates = igq.fit(ranges, [options.groups], options.bits)
-    return candidates.select(igq.uniform(candidates.layers, options.groups))
-
-
-class _Kept(nn.Module):
-    """Keeps what passes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen = x
-        return x
-
-
-def activations(
-    model: nn.Module, images: Float[Tensor, "drawn channels height width"]
-) -> dict[str, Tensor]:
-    """What passes each layer of a full-precision model on images, by the layer's name."""
-    kept = {layer.name: _Kept() for layer in igq.layers(model)}
-    with torch.inference_mode():
-        with_slots(model, lambda layer: kept[layer.name])(images)
-    return {name: slot.seen for name, slot in kept.items()}
-
-
 def machine() -> str:
-    """What this is run on, in a line."""
+    """Return the machine in a line."""
     return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

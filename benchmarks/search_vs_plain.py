@@ -1,16 +1,15 @@
-"""The search against what a good engineer would write instead in a hundred lines.
+"""The search against a hundred lines that a good engineer would write instead.
 
     python -m benchmarks.search_vs_plain [--space demo] [--trials 40] [--workers 1]
 
 Plain: Ray Tune with OptunaSearch, MLflow's callback and this package's quantizer, a function as
 trainable; over the budget it reports by how much, without evaluating. Both search the same space
-with the same images, budget and quantizers. What the search takes before its first trial, both harm
-tables and compiling, counts for its seconds; harms count for its image-forwards. Held-out KL of the
-best so far is computed afterwards, on the validation images, and costs neither anything.
+with the same images, budget and quantizers. The work of the search before its first trial, both
+tables of sensitivities and compiling, counts for its seconds and its image-forward-passes. Held-out
+KL of the best so far is computed afterwards, on the validation images, and costs neither anything.
 """
 
 import argparse
-import io
 import tempfile
 import time
 from dataclasses import dataclass
@@ -21,26 +20,24 @@ import ray
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
-from rich.console import Console
 
 import igq
+import pipeline
 import search_spaces
 from benchmarks.real import machine
 from igq.evaluation import log_probabilities
-from igq.fisher import predicted_forwards
-from igq.sensitivity import sensitivity_forwards
-from pipeline.calibrating import sliced_as
-from pipeline.cluster import RayCluster
-from pipeline.config import Request
+from igq.sensitivities import predicted_passes, sensitivity_passes
+from pipeline.cluster.ray import RayCluster
 from pipeline.data import Images, Preprocessing, draw, open_source
-from pipeline.preparation import costs, load_model
-from pipeline.screen import Screen
-from pipeline.searching import search
-from pipeline.study import State, Trial, best
-from pipeline.tracking import MlflowTracker
+from pipeline.preparation.costs import limits_of
+from pipeline.preparation.models import load_model
+from pipeline.study.best import best
+from pipeline.study.progress import SilentDisplay
+from pipeline.study.trials import State, Trial
+from pipeline.tracking.mlflow import MlflowTracker
 
 OVER_BUDGET = 100.0
-"""What plain reports, and more, for an allocation that costs too much: above any KL."""
+"""The least value that plain reports for an allocation over the budget: above any KL."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +52,18 @@ class Step:
 
 
 def space_of(name: str) -> search_spaces.SearchSpace:
-    """A bundled space; with the nearest weights, as the plain pipeline takes them."""
-    nearest = {"weight_method": search_spaces.WeightMethod.NEAREST}
+    """Return a bundled space with nearest codes, which the plain pipeline takes."""
+    nearest = {"weight_method": igq.WeightMethod.NEAREST}
     return search_spaces.load(name).model_copy(update=nearest)
 
 
 def plain(
     model: Any, candidates: igq.Candidates, images: Images, options: argparse.Namespace
 ) -> list[Step]:
-    """The plain search; its improvements."""
+    """Run the plain search; return its improvements."""
     space = space_of(options.space)
-    _, table, budget = costs(space, model)
+    limits = limits_of(space, candidates.layers, _parameters(model))
+    table, budget = limits.table, limits.budget
     reference = log_probabilities(model, images.values)
 
     def trainable(config: dict[str, int], model: Any, values: Any, reference: Any) -> None:
@@ -86,7 +84,7 @@ def plain(
                 ),
                 {"cpu": 1},
             ),
-            param_space={name: tune.choice(sorted(costs)) for name, costs in table.layers.items()},
+            param_space={name: tune.choice(list(space.num_groups)) for name in limits.names},
             tune_config=tune.TuneConfig(
                 search_alg=OptunaSearch(seed=options.seed),
                 metric="kl",
@@ -124,7 +122,7 @@ def plain(
 
 
 class Timed(MlflowTracker):
-    """Notes when each trial ended."""
+    """A tracker that notes when each trial ended."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri)
@@ -136,15 +134,15 @@ class Timed(MlflowTracker):
         self.ended.append((time.perf_counter(), trial))
 
 
-def ours(request: Request, options: argparse.Namespace, forwards: float, budget: int) -> list[Step]:
-    """This package's search, whose harms took `forwards`; its improvements."""
+def ours(request: pipeline.Request, workers: int, forwards: float) -> list[Step]:
+    """Run this package's search, whose sensitivities took `forwards`; return its improvements."""
     tracker = Timed(f"sqlite:///{request.out}.db")
-    with Screen(Console(file=io.StringIO())) as screen:
-        result = search(request, RayCluster(workers=options.workers), tracker, screen)
+    result = pipeline.run(request, RayCluster(workers=workers), tracker, SilentDisplay())
+    budget = result.study.budget
     steps: list[Step] = []
     seen: list[Trial] = []
     for now, trial in tracker.ended:
-        forwards += len(trial.kls)
+        forwards += len(trial.observation)
         seen.append(trial)
         if best(seen, budget) is trial:
             steps.append(Step(now - tracker.started, forwards, trial.proposal.allocation))
@@ -153,8 +151,13 @@ def ours(request: Request, options: argparse.Namespace, forwards: float, budget:
     return steps
 
 
+def _parameters(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--space", default="demo")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--images")
@@ -176,13 +179,13 @@ def main() -> None:
         "validation": (2, max(2, options.validation_images or space.validation_images)),
     }
     images = draw({use: (source, *count) for use, count in counts.items()}, options.seed)
-    ranges = igq.observe(model, images["calibration"].values, **sliced_as(space))
+    ranges = igq.observe(model, images["calibration"].values, space.scheme)
     candidates = igq.fit(ranges, space.num_groups, space.base_bits[1])
-    harm = sensitivity_forwards(model, candidates, space.sensitivity_images)
-    harm += predicted_forwards(space.search_images, len(space.num_groups))
+    before = sensitivity_passes(model, candidates, space.sensitivity_images)
+    before += predicted_passes(space.search_images, len(space.num_groups))
 
     with tempfile.TemporaryDirectory() as folder:
-        request = Request(
+        request = pipeline.Request(
             space,
             Path(folder, "study"),
             weights=options.weights,
@@ -190,8 +193,9 @@ def main() -> None:
             trials=options.trials,
             seed=options.seed,
             rivals=False,
+            figures=False,
         )
-        found = ours(request, options, harm, costs(space, model)[2])
+        found = ours(request, options.workers, before)
     ray.shutdown()
     ray.init("local", num_cpus=options.workers, log_to_driver=False)
     written = plain(model, candidates, images["search"], options)

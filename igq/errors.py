@@ -1,4 +1,4 @@
-"""What a caller of `igq` may catch, drawn as a tree.
+"""The errors of `igq` that a caller may catch, drawn as a tree.
 
 IgqError
 +-- InvalidArgumentError     a value breaks a stated rule (also a ValueError)
@@ -35,8 +35,9 @@ class InfeasibleBudgetError(IgqError):
     """No allocation fits the budget, or the most a model may take; the message names the least.
 
     >>> import igq
-    >>> table = igq.BopsTable({"fc1": {1: 8, 2: 9}}, fixed=2, base={"fc1": 8})
-    >>> igq.allocate({"fc1": {1: 0.2, 2: 0.1}}, table, budget=9)
+    >>> one, two = igq.Setting(num_groups=1), igq.Setting(num_groups=2)
+    >>> table = igq.CostTable(igq.Unit.BOPS, {"fc1": {one: 8, two: 9}}, fixed=2)
+    >>> table.limit(9)
     ... # doctest: +NORMALIZE_WHITESPACE
     Traceback (most recent call last):
     igq.errors.InfeasibleBudgetError: `budget` must be at least the cheapest possible

@@ -1,13 +1,12 @@
-"""How far a quantized model's predictions are from the full-precision model's.
+"""The distance of a quantized model's predictions from the full-precision model's.
 
 The discrepancy of an image is KL(p || q) in nats, p the full-precision probabilities and q the
 quantized ones (Eq. 9). A score keeps the value of each image, so that two models can be compared
 in pairs on the same images.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from igq.errors import InvalidArgumentError
+from igq.progress import Progress, part, silent
 
 BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What a model reaches on a set of images.
+    """The scores of a model on a set of images.
 
     `kls` are (images,) in nats (Eq. 9), `correct` (images,) whether the label is predicted.
 
@@ -50,23 +50,34 @@ class Score:
         return f"Score(kl={kl}, top1={top1})"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A mean of paired differences and its standard error."""
+@dataclass(frozen=True, repr=False)
+class Observation:
+    """The effect of quantization on images, one after the other.
 
-    mean: float
-    standard_error: float
-
-
-def paired_difference(a: Float[Tensor, " images"], b: Float[Tensor, " images"]) -> Difference:
-    """Mean of a - b over the same images, with the standard error of that mean.
-
-    >>> paired_difference(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0]))
-    Difference(mean=2.0, standard_error=1.0)
+    >>> first, second = Observation((0.5,), (2.0,)), Observation((1.0,), (4.0,))
+    >>> (first + second).kl, len(first + second)
+    (0.75, 2)
     """
-    d = (a - b).double()
-    spread = d.std().item() if len(d) > 1 else math.nan
-    return Difference(d.mean().item(), spread / math.sqrt(len(d)))
+
+    kls: tuple[float, ...] = ()
+    """KL to the full-precision predictions, in nats (Eq. 9)."""
+    logit_mses: tuple[float, ...] = ()
+    """Mean squared change of the logits; empty in studies that did not measure it."""
+
+    def __len__(self) -> int:
+        return len(self.kls)
+
+    def __add__(self, other: "Observation") -> "Observation":
+        return Observation(self.kls + other.kls, self.logit_mses + other.logit_mses)
+
+    @property
+    def kl(self) -> float:
+        """Mean KL in nats; of at least one image."""
+        return fmean(self.kls)
+
+    def __repr__(self) -> str:
+        mean = f", kl={self.kl:.4g}" if self.kls else ""
+        return f"Observation(images={len(self)}{mean})"
 
 
 @torch.inference_mode()
@@ -74,50 +85,64 @@ def log_probabilities(
     model: nn.Module,
     images: Float[Tensor, "images channels height width"],
     batch_size: int = BATCH_SIZE,
-    progress: Callable[[int], None] = lambda images: None,
+    progress: Progress = silent,
 ) -> Float[Tensor, "images classes"]:
-    """The model's log probabilities in nats, on the CPU; `progress` hears of each batch."""
+    """Return the model's log probabilities in nats, on the CPU."""
     device = next(model.parameters()).device
-    outputs = []
-    size = min(batch_size, len(images))
-    for batch in images.split(batch_size):
+    outputs: list[Tensor] = []
+    size, batches = min(batch_size, len(images)), images.split(batch_size)
+    for number, batch in enumerate(batches, start=1):
         predicted = model(padded(batch, size).to(device))[: len(batch)]
         outputs.append(predicted.float().log_softmax(-1).cpu())
-        progress(len(batch))
+        progress(number / len(batches))
     return torch.cat(outputs)
 
 
 def padded(batch: Float[Tensor, "images ..."], size: int) -> Float[Tensor, "size ..."]:
-    """A batch with its last image repeated: what is compiled is compiled for one size."""
+    """Return a batch with its last image repeated, as a compiled model takes one size."""
     return torch.cat((batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])))
 
 
 def divergences(
     reference: Float[Tensor, "images classes"], quantized: Float[Tensor, "images classes"]
 ) -> Float[Tensor, " images"]:
-    """KL(reference || quantized) of each image in nats, from log probabilities (Eq. 9)."""
+    """Return KL(reference || quantized) of each image in nats, from log probabilities (Eq. 9)."""
     return F.kl_div(quantized, reference, log_target=True, reduction="none").sum(-1)
 
 
-def shifts(
+def logit_mse(
     reference: Float[Tensor, "images classes"], quantized: Float[Tensor, "images classes"]
 ) -> Float[Tensor, " images"]:
-    """Mean squared change of each image's logits, from log probabilities.
+    """Return the mean squared change of each image's logits, from log probabilities.
 
     Logits are compared up to a constant, which predictions do not depend on. Twice the KL at a
     temperature T, times T^2, tends to it as T grows; it scatters less than the KL at 1 (Eq. 9),
     which few classes decide.
 
-    >>> shifts(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, -1.0]])).tolist()
+    >>> logit_mse(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, -1.0]])).tolist()
     [1.0]
     """
     return (quantized - reference).var(-1, unbiased=False)
 
 
+def observation(
+    reference: Float[Tensor, "images classes"], quantized: Float[Tensor, "images classes"]
+) -> Observation:
+    """Return the KL and logit MSE of each image, from log probabilities.
+
+    Raises:
+        FloatingPointError: a KL is not finite.
+    """
+    kls = divergences(reference, quantized)
+    if not kls.isfinite().all():
+        raise FloatingPointError("the KL of an image is not finite")
+    return Observation(tuple(kls.tolist()), tuple(logit_mse(reference, quantized).tolist()))
+
+
 def accuracy(
     log_probabilities: Float[Tensor, "images classes"], labels: Int[Tensor, " images"]
 ) -> float:
-    """Top-1: the share of images whose label is the likeliest class, from 0 to 1."""
+    """Return top-1: the share of images whose label is the likeliest class, from 0 to 1."""
     return (log_probabilities.argmax(-1) == labels).double().mean().item()
 
 
@@ -127,7 +152,7 @@ def evaluate(
     reference: nn.Module | Float[Tensor, "images classes"] | None = None,
     labels: Int[Tensor, " images"] | None = None,
     batch_size: int = BATCH_SIZE,
-    progress: Callable[[int], None] = lambda images: None,
+    progress: Progress = silent,
 ) -> Score:
     """Score a model on images: KL to `reference` (a model, or its log probabilities) and top-1.
 
@@ -148,9 +173,10 @@ def evaluate(
         raise InvalidArgumentError(
             f"`labels` must be one for each of the {len(images)} images, but got {len(labels)}."
         )
-    outputs = log_probabilities(model, images, batch_size, progress)
+    passes = 2 if isinstance(reference, nn.Module) else 1
+    outputs = log_probabilities(model, images, batch_size, part(progress, 0, passes))
     if isinstance(reference, nn.Module):
-        reference = log_probabilities(reference, images, batch_size)
+        reference = log_probabilities(reference, images, batch_size, part(progress, 1, passes))
     if reference is not None and reference.shape != outputs.shape:
         raise InvalidArgumentError(
             f"`reference` must have the shape of the predictions, {list(outputs.shape)}, "

@@ -1,25 +1,26 @@
-"""What is chosen for a layer: a number of groups, or that and the bits of its product's operands.
+"""A setting: the bits and the number of groups that one layer gets.
 
-Where only groups are searched a choice is a whole number. Where bits are searched too it is a
-`Setting`, written w4a6g8: weight bits, activation bits, number of groups, each only where the
-layer has it.
+Settings are written w4a6g8: weight bits, activation bits, number of groups, each part only where
+the layer has it. A whole number n, in YAML, JSON or MLflow, means n groups.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from igq.errors import InvalidArgumentError
+from igq.layer import Layer
 
 _LABEL = re.compile(r"(?:w(\d+))?(?:a(\d+))?(?:g(\d+))?")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Bits and number of groups of a layer; None: the layer has no such thing to choose.
+    """Bits and number of groups of a layer; None: the layer has no such part to choose.
 
-    >>> str(Setting(4, 6, 8)), str(Setting(activation_bits=4)), Setting.parse("w4a6g8").num_groups
-    ('w4a6g8', 'a4', 8)
+    >>> str(Setting(4, 6, 8)), str(Setting(num_groups=8)), Setting.parse("w4a6g8").num_groups
+    ('w4a6g8', '8', 8)
     """
 
     weight_bits: int | None = None
@@ -27,30 +28,87 @@ class Setting:
     num_groups: int | None = None
 
     def __str__(self) -> str:
+        if self.weight_bits is None and self.activation_bits is None:
+            return "" if self.num_groups is None else str(self.num_groups)
         values = {"w": self.weight_bits, "a": self.activation_bits, "g": self.num_groups}
         return "".join(f"{key}{value}" for key, value in values.items() if value is not None)
 
     @classmethod
-    def parse(cls, label: str) -> "Setting":
-        """The setting that a label stands for.
+    def parse(cls, written: "int | str | Setting") -> "Setting":
+        """Return the setting that a number of groups or a label stands for.
 
         Raises:
-            InvalidArgumentError: it is none.
+            InvalidArgumentError: it is neither.
+
+        >>> Setting.parse(8) == Setting.parse("8") == Setting.parse("g8") == Setting(num_groups=8)
+        True
         """
-        match = _LABEL.fullmatch(label)
-        if not label or match is None:
-            raise InvalidArgumentError(f"a setting must be written like w4a6g8, but got {label!r}.")
+        if isinstance(written, Setting):
+            return written
+        if isinstance(written, int):
+            return cls(num_groups=written)
+        if written.isdecimal():
+            return cls(num_groups=int(written))
+        match = _LABEL.fullmatch(written)
+        if not written or match is None:
+            raise InvalidArgumentError(
+                f"a setting must be written like w4a6g8 or 8, but got {written!r}."
+            )
         return cls(*(None if part is None else int(part) for part in match.groups()))
 
+    @property
+    def plain(self) -> int | str:
+        """The setting as JSON holds it: a whole number where only groups are chosen.
 
-Choice = int | Setting
-"""A number of groups, or a setting."""
+        >>> Setting(num_groups=8).plain, Setting(4, 6, 8).plain
+        (8, 'w4a6g8')
+        """
+        text = str(self)
+        return int(text) if text.isdecimal() else text
 
 
-def plain(allocation: Mapping[str, Choice]) -> dict[str, int | str]:
-    """An allocation as JSON can hold it.
+def plain(allocation: Mapping[str, Setting]) -> dict[str, int | str]:
+    """Return an allocation as JSON holds it.
 
-    >>> plain({"fc1": 8, "fc2": Setting(4, 6, 8)})
+    >>> plain({"fc1": Setting(num_groups=8), "fc2": Setting(4, 6, 8)})
     {'fc1': 8, 'fc2': 'w4a6g8'}
     """
-    return {name: c if isinstance(c, int) else str(c) for name, c in allocation.items()}
+    return {name: setting.plain for name, setting in allocation.items()}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The bits and numbers of groups that settings are made of.
+
+    With one number of bits each, only groups are searched and a setting is a number of groups.
+
+    >>> from igq.layer import Kind
+    >>> fc = Layer("fc", Kind.LINEAR, tokens=2, channels=3, outputs=5)
+    >>> [str(setting) for setting in Options((4,), (4,), (1, 2)).settings([fc])]
+    ['1', '2']
+    >>> [str(s) for s in Options((3, 4), (4,), (2,)).settings([fc])]
+    ['w3a4g2', 'w4a4g2']
+    """
+
+    weight_bits: tuple[int, ...]
+    activation_bits: tuple[int, ...]
+    num_groups: tuple[int, ...]
+
+    @property
+    def searches_bits(self) -> bool:
+        """Whether bits are chosen for each layer beside groups."""
+        return len(self.weight_bits) > 1 or len(self.activation_bits) > 1
+
+    def settings(self, layers: Iterable[Layer]) -> list[Setting]:
+        """Return the settings of layers that share one: each part that any of them has."""
+        layers = list(layers)
+        none: tuple[int | None, ...] = (None,)
+        weighted = self.searches_bits and any(layer.weighted for layer in layers)
+        free = self.searches_bits and any(layer.bits is None for layer in layers)
+        grouped = any(layer.grouped for layer in layers)
+        parts = product(
+            self.weight_bits if weighted else none,
+            self.activation_bits if free else none,
+            self.num_groups if grouped else none,
+        )
+        return [Setting(*part) for part in parts]

@@ -1,40 +1,107 @@
 """The search: from a model and images to the best allocation within a budget.
 
-    request = pipeline.Request(search_spaces.load("demo"), out=Path("studies/demo"))
-    result = pipeline.search(request, pipeline.InProcess(), pipeline.InMemoryTracker())
-    pipeline.export(request.out, Path("artifacts/demo"))
+>>> import pipeline
+>>> fast = {"trials": 4, "rivals": False, "figures": False}
+>>> result = pipeline.search("demo", "studies/first", **fast)  # doctest: +ELLIPSIS
+reading images ...
+>>> result.best.proposal.cost <= result.study.budget
+True
+>>> result.export("artifacts/first").path.name
+'first'
+>>> pipeline.open("studies/first").best == result.best
+True
 
-Names are looked up when they are first used: Ray and MLflow take seconds to load.
+Names are looked up when they are first used: Ray, MLflow and torch take seconds to load.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_NAMES = {
-    "ClusterError": "errors",
-    "DataError": "errors",
-    "InMemoryTracker": "tracking",
-    "InProcess": "cluster",
-    "MlflowTracker": "tracking",
-    "RayCluster": "cluster",
-    "Request": "config",
-    "Result": "concluding",
-    "Sampler": "config",
-    "StudyError": "errors",
-    "TrackingError": "errors",
-    "best": "study",
-    "compared": "comparison",
-    "load_validation": "comparison",
-    "over_seeds": "comparison",
-    "evaluate_artifact": "exporting",
-    "search": "searching",
-    "export": "exporting",
+if TYPE_CHECKING:
+    from pipeline.analysis.comparison import Comparison, compared, over_seeds
+    from pipeline.cluster import InProcess
+    from pipeline.cluster.ray import RayCluster
+    from pipeline.commands.evaluate import evaluate_artifact
+    from pipeline.commands.export import export
+    from pipeline.commands.result import Result
+    from pipeline.commands.result import open_study as open
+    from pipeline.commands.search import run, search
+    from pipeline.errors import ClusterError, DataError, StudyError, TrackingError
+    from pipeline.evaluation.validation import load_validation
+    from pipeline.study.best import best
+    from pipeline.study.request import Engine, Request, Sampler
+    from pipeline.tracking import InMemoryTracker
+    from pipeline.tracking.mlflow import MlflowTracker
+
+_ROOMS = {
+    "errors": (
+        "ClusterError",
+        "DataError",
+        "StudyError",
+        "TrackingError",
+    ),
+    "analysis.comparison": (
+        "Comparison",
+        "compared",
+        "over_seeds",
+    ),
+    "study.request": (
+        "Engine",
+        "Request",
+        "Sampler",
+    ),
+    "tracking": ("InMemoryTracker",),
+    "cluster": ("InProcess",),
+    "tracking.mlflow": ("MlflowTracker",),
+    "cluster.ray": ("RayCluster",),
+    "commands.result": (
+        "Result",
+        "open",
+    ),
+    "study.best": ("best",),
+    "commands.evaluate": ("evaluate_artifact",),
+    "commands.export": ("export",),
+    "evaluation.validation": ("load_validation",),
+    "commands.search": (
+        "run",
+        "search",
+    ),
 }
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_RENAMED = {"open": "open_study"}
 
-__all__ = list(_NAMES)
+__all__ = [
+    "ClusterError",
+    "Comparison",
+    "DataError",
+    "Engine",
+    "InMemoryTracker",
+    "InProcess",
+    "MlflowTracker",
+    "RayCluster",
+    "Request",
+    "Result",
+    "Sampler",
+    "StudyError",
+    "TrackingError",
+    "best",
+    "compared",
+    "evaluate_artifact",
+    "export",
+    "load_validation",
+    "open",
+    "over_seeds",
+    "run",
+    "search",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
+    if name not in _ROOM_OF:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
-    return getattr(import_module(f"pipeline.{_NAMES[name]}"), name)
+    module = import_module(f"pipeline.{_ROOM_OF[name]}")
+    return getattr(module, _RENAMED.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""What a mean is known to: confidence intervals, over images or over calibration seeds."""
+"""Confidence intervals of means, over images or over calibration seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,15 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
-        """Whether the true mean may be 0: nothing is shown."""
+        """Whether the true mean may be 0: no difference is shown."""
         return self.low <= 0 <= self.high
 
 
 def interval(values: Sequence[float] | Sequence[bool]) -> Interval:
-    """The mean of independent values with Student's t interval; of one value nothing is known.
+    """Return the mean of independent values with Student's t interval.
+
+    The interval of a single value is infinite.
+
 
     >>> interval([1.0, 3.0])  # 2 +- 12.7 standard errors of 1
     Interval(mean=2.0, low=-10.70620..., high=14.70620...)

@@ -1,7 +1,4 @@
-"""What may be searched: one YAML file per space, bundled or a user's own.
-
-`load` takes either, and nothing else in the project asks which of the two it was.
-"""
+"""Search spaces: one YAML file for each, bundled or a user's own. `load` takes either."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,34 +11,20 @@ from search_spaces.budgets import (
     parse_budget,
 )
 from search_spaces.messages import SearchSpaceError
-from search_spaces.schema import (
-    Assignment,
-    InputMethod,
-    ModelSpec,
-    Rotation,
-    SearchSpace,
-    SoftmaxMethod,
-    WeightMethod,
-    read,
-)
+from search_spaces.schema import ModelSpec, SearchSpace, read
 from search_spaces.sizes import BytesSize, Size, WeightBitsSize
 
 __all__ = [
-    "Assignment",
     "BopsBudget",
     "Budget",
     "BytesSize",
-    "InputMethod",
     "ModelSpec",
     "OverheadBudget",
-    "Rotation",
     "SearchSpace",
     "SearchSpaceError",
     "Size",
-    "SoftmaxMethod",
     "UniformBudget",
     "WeightBitsSize",
-    "WeightMethod",
     "load",
     "names",
     "parse_budget",

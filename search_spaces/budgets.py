@@ -27,7 +27,7 @@ _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 def between(low: int, high: int) -> Callable[[int], int]:
-    """A check that a number lies between two others, or is one of them."""
+    """Return a check that a number lies between two others, both included."""
 
     def check(value: int) -> int:
         if not low <= value <= high:
@@ -81,7 +81,7 @@ Number = Annotated[float, BeforeValidator(_number)]
 class Frozen(BaseModel):
     """Plain data that a person writes: no key but the known ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, frozen=True, extra="forbid")
 
 
 class UniformBudget(Frozen):
@@ -151,7 +151,7 @@ Budget = Annotated[
 
 
 def parse_budget(text: str) -> Budget:
-    """A budget from a command line: `uniform:6`, `bops:2.1e10` or `overhead:3%`.
+    """Parse a budget as a command line has it: `uniform:6`, `bops:2.1e10` or `overhead:3%`.
 
     Raises:
         SearchSpaceError: it is none of these.

@@ -1,4 +1,4 @@
-"""What is said of a search space that breaks a rule: the rule, then the value."""
+"""Messages about a search space that breaks a rule: the rule, then the value."""
 
 import yaml
 from pydantic import ValidationError
@@ -29,7 +29,7 @@ def problems(error: ValidationError) -> tuple[str, ...]:
 
 
 def complaint(error: Exception) -> str:
-    """What is wrong with a file, in a line."""
+    """Return the problem of a file in a line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return " ".join(str(error).split())

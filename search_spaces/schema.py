@@ -1,11 +1,10 @@
-"""What a search space may say, and what is said back when it says something else.
+"""The schema of a search space.
 
-A person writes YAML; `read` makes of it one frozen `SearchSpace` or one readable `SearchSpaceError`
-in which every problem is a line: the rule, then the value.
+A person writes YAML; `read` makes of it one frozen `SearchSpace` or raises one readable
+`SearchSpaceError` in which every problem is a line: the rule, then the value.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,12 +16,21 @@ from pydantic import (
     PlainValidator,
     StrictStr,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from igq.scheme import (
+    Assignment,
+    InputMethod,
+    Rotation,
+    Scheme,
+    SoftmaxMethod,
+    WeightMethod,
+)
+from igq.settings import Options, Setting
 from search_spaces.budgets import (
-    SETTING,
     BopsBudget,
     Budget,
     Count,
@@ -52,7 +60,13 @@ def _bits(value: object) -> int | tuple[int, ...]:
     return tuple(listed)
 
 
-Bits = Annotated[int | tuple[int, ...], PlainValidator(_bits), PlainSerializer(lambda bits: bits)]
+_BITS = {"type": "integer", "minimum": 2, "maximum": 8}
+Bits = Annotated[
+    int | tuple[int, ...],
+    PlainValidator(_bits),
+    PlainSerializer(lambda bits: bits),
+    WithJsonSchema({"anyOf": [_BITS, {"type": "array", "items": _BITS}]}),
+]
 
 
 class ModelSpec(Frozen):
@@ -89,91 +103,55 @@ class ModelSpec(Frozen):
         return arguments
 
 
-class WeightMethod(StrEnum):
-    """How weights are quantized."""
-
-    NEAREST = "nearest"
-    """Each weight to its nearest code, as in the paper."""
-    CORRECTED = "corrected"
-    """Codes, scales, biases and normalisations such that predictions change least.
-
-    Where bits are searched only codes and scales: normalisations and biases would have to follow
-    the bits of every layer.
-    """
-
-
-class SoftmaxMethod(StrEnum):
-    """What the groups of a softmax map are, and whether its rows keep their sum."""
-
-    ROWS = "rows"
-    """Each row with the group it picks, as in the paper."""
-    UNIT_ROWS = "unit_rows"
-    """So, and what a row loses of its sum of 1 is spread over its keys."""
-    KEYS = "keys"
-    """Each row's keys are in groups side by side, each with its own range; the sum is kept."""
-
-
-class Assignment(StrEnum):
-    """How channels pick their groups; named as igq.Assignment names it."""
-
-    NEAREST = "nearest"
-    """The bounds nearest to the channel's range, as in the paper."""
-    LEAST_ERROR = "least_error"
-    """The bounds with the least expected error of the channel's values."""
-
-
-class InputMethod(StrEnum):
-    """What the groups of a linear layer's input are."""
-
-    CHANNELS = "channels"
-    """Each channel picks one of the fitted groups in each image, as in the paper."""
-    TOKENS = "tokens"
-    """Each token's channels are in groups side by side, each with its own range."""
-
-
-class Rotation(StrEnum):
-    """Which linear layers compute in a rotated basis; named as igq.Rotation names it."""
-
-    NONE = "none"
-    """None, as in the paper."""
-    WIDE = "wide"
-    """Those with more outputs than inputs."""
-    ALL = "all"
-    """All in the blocks."""
-
-
 class SearchSpace(Frozen):
-    """What is searched: a model, its bits, the numbers of groups to choose from, the budget.
+    """A model, its bits, the numbers of groups to choose from, and the budget.
 
     `weights` None: the pretrained weights of `model`. `images` None: the caller brings them.
     """
 
     name: StrictStr
     description: StrictStr | None = None
+    """A line for `igq spaces`."""
     model: ModelSpec
+    """A name of timm, or a mapping with `name` and `arguments` of `timm.create_model`."""
     weights: Path | None = None
+    """A local file, relative to the space's; without it timm's pretrained weights are taken."""
     images: StrictStr | None = None
+    """Where images come from if `--images` is not given."""
     weight_bits: Bits
+    """Bits of weights; a list lets each layer choose."""
     activation_bits: Bits
+    """Bits of activations; a list lets each layer choose."""
     weight_method: WeightMethod = WeightMethod.CORRECTED
+    """Corrected weights, or the nearest codes as in the paper."""
     softmax_method: SoftmaxMethod = SoftmaxMethod.KEYS
+    """Groups of softmax maps; `rows` as in the paper."""
     input_method: InputMethod = InputMethod.TOKENS
+    """Groups of the inputs of linear layers; `channels` as in the paper."""
     rotation: Rotation = Rotation.WIDE
+    """Rotated linear layers; `none` as in the paper."""
     assignment: Assignment = Assignment.LEAST_ERROR
     """How channels pick their groups, where `input_method` has them pick."""
     num_groups: tuple[Groups, ...]
+    """The numbers of groups that each layer chooses from."""
     tied: Literal["block", "kind"] | None = None
     """Layers that share their number of groups: those of a block, or of a kind (fc1, softmax)."""
     budget: Budget
+    """The most BOPs: uniform: 8, bops: 2.1e10 or overhead: 3 %."""
     max_size: Size | None = None
     """The most that the model may take, its weights packed: 3.2 MB, or {weight_bits: 4}."""
     calibration_images: Count = 32
+    """Images that ranges are observed on."""
     search_images: Count = 64
+    """Images that trials are measured on."""
     final_images: CountOrNone = 768
     """At most so many, of those that are left, for the final round; 0: there is none."""
     validation_images: Count = 1000
+    """At most so many images for the comparison at the end."""
     sensitivity_images: Count = 32
+    """Search images that sensitivities are measured on."""
     trials: Count = 100
+    """Trials of a search, baselines included."""
 
     @field_validator("num_groups")
     @classmethod
@@ -184,7 +162,7 @@ class SearchSpace(Frozen):
 
     @model_validator(mode="after")
     def _budget_can_be_met(self) -> Self:
-        if self.mixed:
+        if self.options.searches_bits:
             self._budget_names_bits()
             return self
         fewest = self.num_groups[0]
@@ -220,21 +198,33 @@ class SearchSpace(Frozen):
         )
 
     @property
-    def mixed(self) -> bool:
-        """Whether bits are searched, and not groups alone."""
-        return isinstance(self.weight_bits, tuple) or isinstance(self.activation_bits, tuple)
+    def scheme(self) -> Scheme:
+        """How the model is quantized."""
+        return Scheme(
+            self.input_method,
+            self.softmax_method,
+            self.assignment,
+            self.rotation,
+            self.weight_method,
+        )
+
+    @property
+    def options(self) -> Options:
+        """The bits and numbers of groups that settings are made of."""
+        return Options(_listed(self.weight_bits), _listed(self.activation_bits), self.num_groups)
 
     @property
     def base_bits(self) -> tuple[int, int]:
         """Bits of weights and activations that overhead is measured against.
 
-        Those of all layers, or of the budget, or else the fewest.
+        They are those of all layers, or of the budget, or else the fewest.
         """
-        if self.mixed and isinstance(self.budget, UniformBudget):
-            match = SETTING.fullmatch(str(self.budget.uniform))
-            assert match is not None  # checked above
-            return int(match[1]), int(match[2])
-        return min(_listed(self.weight_bits)), min(_listed(self.activation_bits))
+        if self.options.searches_bits and isinstance(self.budget, UniformBudget):
+            setting = Setting.parse(self.budget.uniform)
+            assert setting.weight_bits is not None  # checked above
+            assert setting.activation_bits is not None
+            return setting.weight_bits, setting.activation_bits
+        return self.options.weight_bits[0], self.options.activation_bits[0]
 
 
 def _listed(value: int | tuple[int, ...]) -> tuple[int, ...]:

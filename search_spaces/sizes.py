@@ -13,7 +13,7 @@ _WRITTEN = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(_UNITS)})\s*")
 
 
 class BytesSize(Frozen):
-    """So many bytes; a person writes 3.2 MB.
+    """A number of bytes, written as 3.2 MB.
 
     >>> BytesSize.model_validate("3.2 MB")
     BytesSize(bytes=3200000)
@@ -36,7 +36,7 @@ class BytesSize(Frozen):
 
 
 class WeightBitsSize(Frozen):
-    """As much as the same model takes with weights of this many bits everywhere."""
+    """The size of the same model with weights of this many bits everywhere."""
 
     weight_bits: Annotated[StrictInt, AfterValidator(between(2, 8))]
 

@@ -1,9 +1,11 @@
-"""What every test starts from: checked signatures, no network, one thread, real assets if any."""
+"""The ground of every test: checked signatures, no network, one thread, real assets if any."""
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -18,7 +20,7 @@ os.environ |= {
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Not search_spaces.schema: beartype cannot check pydantic's protocols, and there are no shapes.
 install_import_hook(
-    ["igq", "pipeline", "search_spaces.digits", "search_spaces.train_digits_vit"],
+    ["igq", "pipeline", "search_spaces.demo.digits", "search_spaces.demo.training"],
     "beartype.beartype",
 )
 
@@ -32,3 +34,11 @@ def assets() -> Path:
     if not folder.is_dir():
         pytest.skip("no real weights and images: set IGQ_ASSETS to their folder")
     return folder
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """As outside of tests, where no import hook checks shapes before the function does."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,4 +1,4 @@
-"""Which of timm's models are supported: found by trying each of them."""
+"""The catalogue of timm's supported models, found by trying each of them."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ MODULES = (
 
 
 def supported_models() -> Iterator[tuple[str, str | None]]:
-    """Name of each vision transformer of timm's, and why it is not supported; None if it is.
+    """Yield the name of each vision transformer of timm's, and why it is not supported, or None.
 
     A model that comes without a classifier is tried with one of 1,000 classes: it is supported
     where `num_classes` is given. Nothing is allocated or fetched; all take a minute or so.
@@ -41,7 +41,7 @@ def supported_models() -> Iterator[tuple[str, str | None]]:
 
 
 def why_unsupported(name: str) -> str | None:
-    """Why timm's model of this name, with 1,000 classes, is not supported; None if it is."""
+    """Return why timm's model of this name, with 1,000 classes, is not supported, or None."""
     try:
         with torch.device("meta"):
             layers(create(name, {"num_classes": 1000}))

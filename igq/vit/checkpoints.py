@@ -1,4 +1,4 @@
-"""Making timm models and loading weights into them; never runs code that a file brings."""
+"""Make timm models and load weights into them; never runs code that a file brings."""
 
 import re
 from collections.abc import Mapping
@@ -13,19 +13,20 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from igq.errors import UnsupportedModelError, WeightsError
-from igq.vit.structure import FAMILIES, family_of
+from igq.vit.families import FAMILIES
+from igq.vit.structure import family_of
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What timm needs to make a model of this shape again: a name, and what differs from it."""
+    """A timm name and the arguments that differ from its own: enough to make the model again."""
 
     name: str
     arguments: Mapping[str, Any]
 
 
 def architecture(model: nn.Module) -> Architecture:
-    """The name and arguments that make a model of the same shape.
+    """Return the name and arguments that make a model of the same shape.
 
     Raises:
         UnsupportedModelError: the model does not say which of timm's models it is, or is of no
@@ -45,7 +46,7 @@ def architecture(model: nn.Module) -> Architecture:
 
 
 def remake(made: Architecture) -> nn.Module:
-    """A model of this architecture for evaluation, with random weights.
+    """Return a model of this architecture for evaluation, with random weights.
 
     Raises:
         UnsupportedModelError: timm cannot make it, or an argument says more than a shape does: a
@@ -63,7 +64,7 @@ def remake(made: Architecture) -> nn.Module:
 def create(
     name: str, arguments: Mapping[str, Any] | None = None, weights: Path | None = None
 ) -> nn.Module:
-    """A timm model for evaluation, with the weights of a local file, or random ones.
+    """Return a timm model for evaluation, with the weights of a local file, or random ones.
 
     Files are `.safetensors`, or a PyTorch checkpoint of which only tensors are read.
 
@@ -85,7 +86,7 @@ def create(
 
 
 def create_pretrained(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
-    """A timm model for evaluation, with the weights that timm fetches from its hub.
+    """Return a timm model for evaluation, with the weights that timm fetches from its hub.
 
     Raises:
         UnsupportedModelError: timm has no such model, or it does not take these arguments.
@@ -165,7 +166,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 _WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+")
-"""What DistributedDataParallel, Lightning and torch.compile put before a model's own names."""
+"""Prefixes that DistributedDataParallel, Lightning and torch.compile add to names."""
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,32 +1,14 @@
-"""How a timm vision transformer is built: which layers it has, and its forward pass in steps."""
-
-from dataclasses import replace
+"""The structure of a timm vision transformer: its layers, and its forward pass in steps."""
 
 from torch import nn
 
 from igq.errors import UnsupportedModelError
-from igq.layers import ROWS, Assignment, Layer, Slices
-from igq.vit.beit import Beit
-from igq.vit.eva import Eva
-from igq.vit.family import Family, Stage, either
-from igq.vit.plain import Plain
-from igq.vit.swin import Swin
-
-FAMILIES: tuple[Family, ...] = (Plain(), Swin(), Beit(), Eva())
-"""Each way of building a vision transformer that is supported."""
+from igq.layer import Layer
+from igq.vit.families import FAMILIES, Family, Stage, either
 
 
-def layers(
-    model: nn.Module,
-    softmax: Slices = Slices.UNIT_ROWS,
-    assignment: Assignment = Assignment.LEAST_ERROR,
-    inputs: Slices = Slices.CHANNELS,
-) -> tuple[Layer, ...]:
-    """Every activation of the model that is quantized, in the order of the forward pass.
-
-    Softmax maps are sliced as `softmax` says, inputs of the blocks' linear layers as `inputs`
-    says, and their channels pick groups as `assignment` says; `Slices.ROWS`, `Slices.CHANNELS` and
-    `Assignment.NEAREST` are the paper's way.
+def layers(model: nn.Module) -> tuple[Layer, ...]:
+    """Return every activation of the model that is quantized, in the order of the forward pass.
 
     Raises:
         UnsupportedModelError: the model is of no supported family, or a part of it is not.
@@ -38,28 +20,21 @@ def layers(
     ['blocks.0.attn.qkv', 'blocks.0.attn.softmax', 'blocks.0.attn.proj', 'blocks.0.mlp.fc1',
      'blocks.0.mlp.fc2']
     """
-
-    def chosen(layer: Layer) -> Layer:
-        if layer.slices in ROWS:
-            return replace(layer, slices=softmax)
-        if layer.slices is Slices.CHANNELS:
-            return replace(layer, slices=inputs, assignment=assignment)
-        return layer
-
-    return tuple(chosen(layer) for layer in supported(model).layers(model))
+    return tuple(supported(model).layers(model))
 
 
 def stages(model: nn.Module) -> list[Stage]:
-    """The forward pass in steps: embedding, each block, norm and head; also of a swapped copy.
+    """Return the forward pass in steps: embedding, each block, norm and head; also of a copy.
 
-    What a step gives is the next one's input, so that a model which differs from another only
-    from block k on can start from what the other one computed. Swin's steps are its stages.
+    The output of a step is the next one's input, so that a model which differs from another only
+    from block k on can start from the activation that the other one computed. Swin's steps are its
+    stages.
     """
     return family_of(model).stages(model)
 
 
 def stage_of(layer: Layer) -> int:
-    """The place in `stages` of the step that the layer is part of; -1 for the last."""
+    """Return the place in `stages` of the step that the layer is part of; -1 for the last."""
     first, _, rest = layer.name.partition(".")
     if first in ("blocks", "layers"):
         return 1 + int(rest.partition(".")[0])
@@ -67,10 +42,10 @@ def stage_of(layer: Layer) -> int:
 
 
 def supported(model: nn.Module) -> Family:
-    """The model's family, if every part of the model is one whose layers can be listed.
+    """Return the model's family if every layer of the model can be listed.
 
     Raises:
-        UnsupportedModelError: it is not; the message names the part.
+        UnsupportedModelError: a part is not supported; the message names it.
     """
     family = family_of(model)
     family.check(model)
@@ -85,10 +60,10 @@ def supported(model: nn.Module) -> Family:
 
 
 def family_of(model: nn.Module) -> Family:
-    """The family that models of this type belong to.
+    """Return the family that models of this type belong to.
 
     Raises:
-        UnsupportedModelError: there is none.
+        UnsupportedModelError: there is no such family.
     """
     for family in FAMILIES:
         if type(model) in family.models:

@@ -1,4 +1,4 @@
-"""What every cluster promises, run on the double and on Ray; then what only Ray can do."""
+"""The contract of every cluster, on the double and on Ray; then Ray's own behaviour."""
 
 import os
 import signal
@@ -15,23 +15,20 @@ import pytest
 import torch
 
 import igq
+from igq import Observation, Unit
 from igq.evaluation import log_probabilities
-from igq.vit import quantize_weights
-from pipeline.cluster import RETRIES, Cluster, InProcess, RayCluster
+from igq.quantized import quantize_weights
+from pipeline.cluster import Cluster, InProcess
+from pipeline.cluster.ray import RETRIES, RayCluster
 from pipeline.errors import ClusterError
-from pipeline.objective import Objective, Task
-from pipeline.study import Origin, Proposal
+from pipeline.evaluation.objective import Objective
+from pipeline.evaluation.task import Task
+from pipeline.study.trials import Origin, Proposal
+from tests import tiny
+from tests.makers import FITTED
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "img_size": 8,
-    "patch_size": 2,
-    "in_chans": 1,
-    "num_classes": 10,
-    "embed_dim": 12,
-    "depth": 1,
-    "num_heads": 3,
-}
+TINY = tiny.TINY | {"depth": 1}
 GROUPS = (2, 4)
 
 
@@ -39,8 +36,8 @@ def make_task(images: int = 7, chunk_size: int = 2) -> Task:
     torch.manual_seed(0)
     model = igq.create("vit_tiny_patch16_224", TINY).eval()
     inputs = torch.randn(images, 1, 8, 8)
-    candidates = igq.fit(igq.observe(model, inputs[:8]), num_groups=GROUPS, bits=4)
-    weights = quantize_weights(model, 4)
+    candidates = igq.fit(igq.observe(model, inputs[:8], FITTED), num_groups=GROUPS, bits=4)
+    weights = {4: quantize_weights(model, 4)}
     reference = log_probabilities(model, inputs)
     return Task(model, weights, candidates, inputs, reference, chunk_size)
 
@@ -54,7 +51,7 @@ def allocations(task: Task) -> list[igq.Allocation]:
 
 
 @dataclass
-class FakeSource:
+class FakeFeed:
     """Proposes a list, records every call, and stops a trial after the chunk named for it."""
 
     allocations: Sequence[igq.Allocation]
@@ -72,14 +69,12 @@ class FakeSource:
             return None
         self.proposed += 1
         number = self.proposed - 1
-        return Proposal(number, Origin.RANDOM, self.allocations[number], bops=1)
+        return Proposal(number, Origin.RANDOM, self.allocations[number], {Unit.BOPS: 1})
 
-    def report(
-        self, number: int, chunk: int, kls: Sequence[float], shifts: Sequence[float] = ()
-    ) -> bool:
+    def report(self, number: int, chunk: int, observation: Observation) -> bool:
         self._note()
         assert number not in dict(self.finished), "a report after the end"
-        self.reports.setdefault(number, []).append((chunk, list(kls)))
+        self.reports.setdefault(number, []).append((chunk, list(observation.kls)))
         self.on_report()
         return self.stop_after.get(number) == chunk
 
@@ -93,7 +88,7 @@ class FakeSource:
 
 
 def expected(task: Task, allocation: igq.Allocation) -> list[tuple[int, list[float]]]:
-    return [(i, seen.kls) for i, seen in enumerate(Objective(task).evaluate(allocation))]
+    return [(i, list(seen.kls)) for i, seen in enumerate(Objective(task).evaluate(allocation))]
 
 
 @dataclass(frozen=True)
@@ -151,7 +146,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process.wait(30)
 
 
-@pytest.fixture(scope="module", params=["in process", "ray"])
+@pytest.fixture(scope="module", params=["in process", pytest.param("ray", marks=pytest.mark.ray)])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     if request.param == "in process":
         return InProcess()
@@ -161,7 +156,7 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 @dataclass(frozen=True)
 class Run:
     task: Task
-    source: FakeSource
+    feed: FakeFeed
 
 
 BROKEN, STOPPED = 1, 3
@@ -173,22 +168,22 @@ def run(cluster: Cluster) -> Run:
     task = make_task()
     proposals = allocations(task)
     proposals.insert(BROKEN, igq.Allocation.of(dict.fromkeys(proposals[0], 3)))
-    source = FakeSource(proposals, stop_after={STOPPED: 1})
-    cluster.run(task, source)
-    return Run(task, source)
+    feed = FakeFeed(proposals, stop_after={STOPPED: 1})
+    cluster.run(task, feed)
+    return Run(task, feed)
 
 
 def test_every_proposal_is_finished_once(run: Run) -> None:
-    numbers = sorted(number for number, _ in run.source.finished)
-    assert numbers == list(range(len(run.source.allocations)))
-    assert all(seconds >= 0 for seconds in run.source.seconds)
+    numbers = sorted(number for number, _ in run.feed.finished)
+    assert numbers == list(range(len(run.feed.allocations)))
+    assert all(seconds >= 0 for seconds in run.feed.seconds)
 
 
 def test_every_chunk_is_reported_as_the_objective_has_it(run: Run) -> None:
-    for number, allocation in enumerate(run.source.allocations):
+    for number, allocation in enumerate(run.feed.allocations):
         if number in (BROKEN, STOPPED):
             continue
-        seen, wanted = run.source.reports[number], expected(run.task, allocation)
+        seen, wanted = run.feed.reports[number], expected(run.task, allocation)
         assert [chunk for chunk, _ in seen] == [0, 1, 2, 3]
         assert [len(kls) for _, kls in seen] == [2, 2, 2, 1]
         for (_, kls), (_, truth) in zip(seen, wanted, strict=True):
@@ -196,64 +191,66 @@ def test_every_chunk_is_reported_as_the_objective_has_it(run: Run) -> None:
 
 
 def test_a_trial_told_to_stop_reports_no_more(run: Run) -> None:
-    assert [chunk for chunk, _ in run.source.reports[STOPPED]] == [0, 1]
-    assert (STOPPED, None) in run.source.finished
+    assert [chunk for chunk, _ in run.feed.reports[STOPPED]] == [0, 1]
+    assert (STOPPED, None) in run.feed.finished
 
 
 def test_an_error_is_the_end_of_its_trial_alone(run: Run) -> None:
-    errors = {number: error for number, error in run.source.finished if error}
+    errors = {number: error for number, error in run.feed.finished if error}
     assert list(errors) == [BROKEN]
     assert errors[BROKEN].startswith("InvalidArgumentError: `num_groups` must be one of [2, 4]")
-    assert BROKEN not in run.source.reports
+    assert BROKEN not in run.feed.reports
 
 
-def test_the_source_is_called_from_the_callers_thread(run: Run) -> None:
-    assert run.source.threads == {(os.getpid(), threading.get_ident())}
+def test_the_feed_is_called_from_the_callers_thread(run: Run) -> None:
+    assert run.feed.threads == {(os.getpid(), threading.get_ident())}
 
 
 def test_a_study_without_proposals_ends(cluster: Cluster) -> None:
-    source = FakeSource([])
-    cluster.run(make_task(), source)
-    assert source.finished == []
+    feed = FakeFeed([])
+    cluster.run(make_task(), feed)
+    assert feed.finished == []
 
 
-def test_an_error_of_the_source_reaches_the_caller(cluster: Cluster) -> None:
+def test_an_error_of_the_feed_reaches_the_caller(cluster: Cluster) -> None:
     def fail() -> None:
         raise LookupError("no such trial")
 
     task = make_task()
     with pytest.raises(LookupError, match="no such trial"):
-        cluster.run(task, FakeSource(allocations(task), on_report=fail))
+        cluster.run(task, FakeFeed(allocations(task), on_report=fail))
 
 
+@pytest.mark.ray
 def test_killed_workers_lose_nothing(head: str) -> None:
     task = make_task(images=60, chunk_size=1)
-    source = FakeSource(allocations(task)[:3])
+    feed = FakeFeed(allocations(task)[:3])
     killed: list[int] = []
 
     def kill_all() -> None:
         """All that are there, one of them in the middle of a trial: the others may just start."""
-        if not killed and sum(map(len, source.reports.values())) == 20:
+        if not killed and sum(map(len, feed.reports.values())) == 20:
             killed.extend(worker.pid for worker in workers())
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    source.on_report = kill_all
-    RayCluster(head, workers=2).run(task, source)
+    feed.on_report = kill_all
+    RayCluster(head, workers=2).run(task, feed)
 
     assert killed
-    assert sorted(source.finished) == [(0, None), (1, None), (2, None)]
-    assert max(len(reports) for reports in source.reports.values()) > 60  # one began again
-    for number, allocation in enumerate(source.allocations):
-        last = dict(source.reports[number])
+    assert sorted(feed.finished) == [(0, None), (1, None), (2, None)]
+    assert max(len(reports) for reports in feed.reports.values()) > 60  # one began again
+    for number, allocation in enumerate(feed.allocations):
+        last = dict(feed.reports[number])
         wanted = dict(expected(task, allocation))
         assert last.keys() == wanted.keys()
         assert all(last[chunk] == pytest.approx(wanted[chunk], rel=1e-6) for chunk in wanted)
 
 
+@pytest.mark.ray
 def test_a_trial_that_loses_every_worker_finishes_with_an_error(head: str) -> None:
     task = make_task(images=60, chunk_size=1)
-    source = FakeSource(allocations(task)[:1])
+    feed = FakeFeed(allocations(task)[:1])
     killed: set[int] = set()
 
     def kill_each() -> None:
@@ -261,16 +258,17 @@ def test_a_trial_that_loses_every_worker_finishes_with_an_error(head: str) -> No
             os.kill(worker.pid, signal.SIGKILL)
             killed.add(worker.pid)
 
-    source.on_report = kill_each
-    RayCluster(head, workers=1).run(task, source)
+    feed.on_report = kill_each
+    RayCluster(head, workers=1).run(task, feed)
 
-    assert len(killed) == RETRIES + 1
-    [(number, error)] = source.finished
+    assert len(killed) > RETRIES  # on a busy machine Ray may start one before it counts the last
+    [(number, error)] = feed.finished
     assert number == 0
     assert error is not None
     assert error.startswith("ActorDiedError: ")
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
@@ -284,22 +282,23 @@ def test_an_address_without_a_cluster_is_refused(
     address: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     task, start = make_task(), time.monotonic()
-    source = FakeSource(allocations(task))
+    feed = FakeFeed(allocations(task))
     with pytest.raises(ClusterError) as caught:
-        RayCluster(address).run(task, source)
+        RayCluster(address).run(task, feed)
     rule = "`cluster` must be the address of a running Ray cluster"
     assert str(caught.value) == f"{rule}, but got {address}: {reason}."
     assert time.monotonic() - start < 20
-    assert source.proposed == 0
+    assert feed.proposed == 0
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.ray
 def test_gpus_that_no_machine_has_are_refused(head: str) -> None:
     task = make_task()
-    source = FakeSource(allocations(task))
+    feed = FakeFeed(allocations(task))
     with pytest.raises(ClusterError, match=r"at most the GPUs of one machine .*, but got 64\."):
-        RayCluster(head, gpus_per_worker=64.0).run(task, source)
-    assert source.proposed == 0
+        RayCluster(head, gpus_per_worker=64.0).run(task, feed)
+    assert feed.proposed == 0
 
 
 @pytest.mark.parametrize(
@@ -320,18 +319,20 @@ def test_impossible_workers_are_refused(arguments: dict[str, float], message: st
 
 INTERRUPTED = """
 import runpy, sys
+from tests import tiny
 contract = runpy.run_path({path!r})
 def say():
     print("reporting", flush=True)
 task = contract["make_task"](images=2000, chunk_size=1)
-source = contract["FakeSource"](contract["allocations"](task), on_report=say)
+feed = contract["FakeFeed"](contract["allocations"](task), on_report=say)
 try:
-    contract["RayCluster"](workers=1).run(task, source)
+    contract["RayCluster"](workers=1).run(task, feed)
 except KeyboardInterrupt:
-    print("interrupted", source.finished)
+    print("interrupted", feed.finished)
 """
 
 
+@pytest.mark.ray
 def test_one_interrupt_ends_a_run_and_ray_with_it() -> None:
     """As a terminal does it: the signal goes to every process of the group. Ray starts anew."""
     run = subprocess.Popen(
@@ -358,13 +359,14 @@ def test_one_interrupt_ends_a_run_and_ray_with_it() -> None:
     assert not {process.pid for process in processes()} & {process.pid for process in started}
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: trials on CUDA are not checked")
 def test_trials_run_on_a_gpu() -> None:
     task = make_task()
-    source = FakeSource(allocations(task))
-    RayCluster(workers=1).run(task, source)
-    for number, allocation in enumerate(source.allocations):
+    feed = FakeFeed(allocations(task))
+    RayCluster(workers=1).run(task, feed)
+    for number, allocation in enumerate(feed.allocations):
         for (_, kls), (_, truth) in zip(
-            source.reports[number], expected(task, allocation), strict=True
+            feed.reports[number], expected(task, allocation), strict=True
         ):
             assert kls == pytest.approx(truth, abs=1e-3)

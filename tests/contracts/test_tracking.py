@@ -1,4 +1,4 @@
-"""What every tracker keeps, on the double and on MLflow; then what only MLflow can get wrong."""
+"""The contract of every tracker, on the double and on MLflow; then MLflow's own faults."""
 
 import json
 import os
@@ -21,18 +21,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from sqlalchemy import create_engine
 
-from igq import Allocation
+from igq import Allocation, Observation, Unit
+from igq.settings import plain
 from pipeline.errors import TrackingError
-from pipeline.study import Origin, Proposal, State, Trial
-from pipeline.tracking import (
-    IMPATIENT,
-    InMemoryTracker,
-    MlflowTracker,
-    StudyRun,
-    Tracker,
-    serve,
-    sqlite_uri,
-)
+from pipeline.study.trials import Origin, Proposal, State, Trial
+from pipeline.tracking import InMemoryTracker, StudyRun, Tracker, sqlite_uri
+from pipeline.tracking.mlflow import IMPATIENT, MlflowTracker
+from pipeline.tracking.server import serve
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = StudyRun("vit_tiny_w4a4", "0123abcd", {"model": "vit_tiny", "bits": 4, "seed": 0}, 900)
@@ -42,15 +37,17 @@ ADVICE = ". Start it, or mend the URI; without --tracking a store in --out is us
 
 
 def proposal(number: int) -> Proposal:
-    return Proposal(number, Origin.SAMPLER, ALLOCATION, bops=800)
+    return Proposal(number, Origin.SAMPLER, ALLOCATION, {Unit.BOPS: 800})
 
 
 def complete(number: int) -> Trial:
-    return Trial(proposal(number), State.COMPLETE, (1.0, 2.0, 3.0, 4.0), 2.5, None, (2, 2))
+    return Trial(
+        proposal(number), State.COMPLETE, Observation((1.0, 2.0, 3.0, 4.0)), 2.5, None, (2, 2)
+    )
 
 
 def pruned(number: int) -> Trial:
-    return Trial(proposal(number), State.PRUNED, (1.0, 2.0, 3.0), 1.5, None, (1, 2))
+    return Trial(proposal(number), State.PRUNED, Observation((1.0, 2.0, 3.0)), 1.5, None, (1, 2))
 
 
 def over_budget(number: int) -> Trial:
@@ -62,12 +59,12 @@ def failed(number: int) -> Trial:
 
 
 def finish(tracker: Tracker) -> None:
-    tracker.finish({"kl": 2.5}, {"igq.best": "0"}, {"allocation.json": ALLOCATION}, [])
+    tracker.finish({"kl": 2.5}, {"igq.best": "0"}, {"allocation.json": plain(ALLOCATION)}, [])
 
 
 @dataclass
 class Kept:
-    """What a tracker has kept, as each of them tells it."""
+    """The records of a tracker."""
 
     status: str | None
     trials: dict[int, tuple[str, str | None]]
@@ -183,7 +180,7 @@ def test_a_study_is_kept_from_start_to_finish(backend: Backend) -> None:
             3: ("failed", "CUDA\nout of memory"),
         },
         curves={0: [(2, 1.5), (4, 2.5)], 1: [(1, 1.0), (3, 2.0)], 2: [], 3: []},
-        tables={"allocation.json": dict(ALLOCATION)},
+        tables={"allocation.json": plain(ALLOCATION)},
     )
 
 
@@ -279,7 +276,7 @@ def test_a_complete_trial_can_be_compared(store: Path) -> None:
 
 
 def test_a_trial_says_how_large_its_model_is_where_that_is_searched(store: Path) -> None:
-    sized = replace(proposal(0), size=2_900_000)
+    sized = replace(proposal(0), costs={Unit.BOPS: 800, Unit.BYTES: 2_900_000})
     [run] = record(store, Trial(sized, State.OVER_BUDGET))
     assert run.data.metrics == {"bops": 800.0, "size_mb": 2.9}
 
@@ -296,7 +293,12 @@ def test_only_a_trial_that_saw_every_image_has_a_kl(store: Path) -> None:
 def test_more_layers_and_reports_than_a_request_takes(store: Path) -> None:
     large = Allocation.of({f"layers.{i}": 4 for i in range(120)})
     trial = Trial(
-        Proposal(0, Origin.ILP, large, 1), State.FAILED, (1.0,) * 250, 1.0, "e" * 9000, (1,) * 250
+        Proposal(0, Origin.ILP, large, {Unit.BOPS: 1}),
+        State.FAILED,
+        Observation((1.0,) * 250),
+        1.0,
+        "e" * 9000,
+        (1,) * 250,
     )
     [run] = record(store, trial)
     assert len(run.data.params) == 121
@@ -356,7 +358,7 @@ def test_a_trial_cut_off_half_way_is_completed(store: Path, written: str) -> Non
 
 DRIVER = """
 import os, signal, sys
-import pipeline.tracking  # before the tests import mlflow: it is what keeps mlflow quiet
+import pipeline.tracking.mlflow  # before the tests import mlflow: it is what keeps mlflow quiet
 from tests.contracts.test_tracking import *
 
 log_batch, calls = MlflowClient.log_batch, []
@@ -376,6 +378,7 @@ finish(tracker)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_nothing_missing_and_nothing_twice(tmp_path: Path) -> None:
     store = tmp_path / "new" / "store"
     driver = subprocess.run(
@@ -411,7 +414,7 @@ def test_more_trials_than_one_page_are_found(store: Path, monkeypatch: pytest.Mo
     assert [run.data.tags["igq.trial"] for run in children(store)] == list("012345")
 
 
-# What goes wrong
+# Faults
 
 
 def refusal(uri: str) -> str:
@@ -564,7 +567,7 @@ def test_a_taken_port_is_refused(store: Path) -> None:
             serve(sqlite_uri(store), "127.0.0.1", port)
 
 
-SERVE = "import sys; from pipeline.tracking import *; sys.exit(serve(sys.argv[1], *HOST))"
+SERVE = "import sys; from pipeline.tracking.server import *; sys.exit(serve(sys.argv[1], *HOST))"
 
 
 @pytest.mark.skipif("IGQ_SLOW_TESTS" not in os.environ, reason="IGQ_SLOW_TESTS: half a minute")

@@ -12,17 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 import igq
-from igq.artifact import SCHEMA
+from igq.formats.manifest import SCHEMA
+from tests import tiny
 
-ARGUMENTS = {
-    "img_size": 8,
-    "patch_size": 2,
-    "in_chans": 1,
-    "num_classes": 10,
-    "embed_dim": 12,
-    "depth": 2,
-    "num_heads": 3,
-}
+ARGUMENTS = tiny.TINY
 
 
 def main() -> None:
@@ -32,13 +25,9 @@ def main() -> None:
         parameter.data = 0.4 * torch.randn(parameter.shape, generator=generator)
     images = torch.randn(4, 1, 8, 8, generator=generator)
 
-    model = igq.rotated(model, igq.Rotation.WIDE)
-    ranges = igq.observe(
-        model, images, softmax=igq.Slices.KEY_GROUPS, inputs=igq.Slices.TOKEN_GROUPS
-    )
-    candidates = igq.fit(ranges, num_groups=(1, 2, 4), bits=4)
-    names = [layer.name for layer in igq.grouped(igq.layers(model))]
-    allocation = {name: (1, 2, 4)[i % 3] for i, name in enumerate(names)}
+    candidates = igq.fit(igq.observe(model, images), num_groups=(1, 2, 4), bits=4)
+    names = [layer.name for layer in igq.grouped(candidates.layers)]
+    allocation = igq.Allocation.of({name: (1, 2, 4)[i % 3] for i, name in enumerate(names)})
     quantized = igq.quantize(model, candidates.select(allocation), weight_bits=4)
 
     folder = Path(__file__).resolve().parent / f"artifact_schema_{SCHEMA}"

@@ -33,13 +33,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read by numpy and torch when they are imp
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from rich.console import Console
 
 import pipeline
 import search_spaces
 from pipeline.cli import main as igq_main
-from pipeline.config import Engine
-from pipeline.screen import Screen
+from pipeline.study.progress import SilentDisplay
+from pipeline.study.request import Engine
 
 STUDIES = Path(__file__).resolve().parent / "studies"
 NAMES = ("front", "groups", "mixed")
@@ -77,9 +76,8 @@ def run_study(name: str, folder: Path, tracker: Any = None, **more: Any) -> None
         **more,
     )
     tracker = tracker or pipeline.InMemoryTracker()
-    screen = Screen(Console(file=io.StringIO()))
     with one_thread():
-        pipeline.search(request, pipeline.InProcess(), tracker, screen)
+        pipeline.run(request, pipeline.InProcess(), tracker, SilentDisplay())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from tests.golden.make_help import HELP, file_names, help_of
 from tests.golden.make_mlflow_names import NAMES, names_in
 
 
+@pytest.mark.slow
 def test_mlflow_shows_the_same_names(remade: Remade) -> None:
     assert remade["groups"].exists()  # made, and so tracked
     assert names_in(remade.mlflow) == json.loads(NAMES.read_text())

@@ -1,4 +1,4 @@
-"""What a change of the code must not change: studies as they were recorded before it.
+"""Golden studies: a change of the code must leave recorded studies as they are.
 
 `make_study.py` says what is recorded and how to record it again. Numbers are compared where the
 processor and the libraries are those that they were recorded with: elsewhere a float may round
@@ -63,6 +63,7 @@ def same_machine(name: str) -> None:
         pytest.skip(f"numbers are not compared on another machine: {'; '.join(found)}")
 
 
+@pytest.mark.slow
 class TestMadeAgain:
     def test_its_definition_is_the_same(self, name: str, remade: Remade) -> None:
         assert_same(definition(STUDIES / name), definition(remade[name]))
@@ -105,6 +106,7 @@ class TestOld:
         unpack(name, tmp_path / name)
         return tmp_path / name
 
+    @pytest.mark.slow
     def test_it_goes_on_from_where_it_stopped(self, name: str, old: Path, tmp_path: Path) -> None:
         written, known = recorded_journal(name), trials_of(name, old / JOURNAL)
         names = (STUDIES / name / "cache_names.txt").read_text().split()

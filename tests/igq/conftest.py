@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import jaxtyping
 import pytest
 import timm
 import torch
@@ -10,20 +9,16 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 import igq
+from tests.igq.variants import its_images, make, noise_for, variant
+from tests.makers import FITTED
+from tests.tiny import TINY
+
+__all__ = ["its_images", "make", "noise_for", "variant"]  # fixtures, for every room
 
 # The same examples in every run; no deadline, for CI machines are noisy.
 settings.register_profile("igq", deadline=None, derandomize=True)
 settings.load_profile("igq")
 
-TINY = {
-    "img_size": 8,
-    "patch_size": 2,
-    "in_chans": 1,
-    "num_classes": 10,
-    "embed_dim": 12,
-    "depth": 2,
-    "num_heads": 3,
-}
 NUM_GROUPS = (1, 2, 4)
 
 
@@ -59,7 +54,7 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="session")
 def ranges(vit: nn.Module, images: Tensor) -> igq.Ranges:
-    return igq.observe(vit, images)
+    return igq.observe(vit, images, FITTED)
 
 
 @pytest.fixture(scope="session")
@@ -70,19 +65,11 @@ def candidates(ranges: igq.Ranges) -> igq.Candidates:
 @pytest.fixture(scope="session")
 def quantized(vit: nn.Module, candidates: igq.Candidates) -> nn.Module:
     """W4A4, 2 groups in every layer."""
-    allocation = igq.uniform(igq.layers(vit), 2)
+    allocation = igq.uniform(candidates.layers, 2)
     return igq.quantize(vit, candidates.select(allocation), weight_bits=4)
 
 
-@pytest.fixture
-def unchecked_shapes() -> Iterator[None]:
-    """As outside of tests, where no import hook checks shapes before the function does."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA GPU")

@@ -1,10 +1,13 @@
-"""Ranges and activations at random, and what is fitted to them."""
+"""Ranges and activations at random, and quantizers fitted to them."""
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from igq import GroupQuantizer, Slices, fit_groups
+from igq import Assignment, GroupQuantizer
+from igq.grouping import Channels
 
 SEEDS = st.integers(0, 10_000)
 
@@ -24,5 +27,17 @@ def random_activation(seed: int, shape: tuple[int, ...] = (2, 5, 12)) -> Tensor:
     )
 
 
-def fit_one(ranges: Tensor, num_groups: int, bits: int = 4) -> GroupQuantizer:
-    return fit_groups(ranges, [num_groups], bits, Slices.CHANNELS)[num_groups]
+def fit_all(
+    ranges: Tensor,
+    num_groups: Sequence[int],
+    bits: int = 4,
+    assignment: Assignment = Assignment.NEAREST,
+) -> Mapping[int, GroupQuantizer]:
+    fitted = Channels(assignment).fit(ranges, num_groups, bits)
+    return {g: q for g, q in fitted.items() if isinstance(q, GroupQuantizer)}
+
+
+def fit_one(
+    ranges: Tensor, num_groups: int, bits: int = 4, assignment: Assignment = Assignment.NEAREST
+) -> GroupQuantizer:
+    return fit_all(ranges, [num_groups], bits, assignment)[num_groups]

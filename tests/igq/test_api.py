@@ -13,7 +13,8 @@ import igq
 from igq import errors
 
 
-def test_the_prose_of_the_design_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", [igq.Scheme.BEST, igq.Scheme.PAPER], ids=["best", "paper"])
+def test_the_prose_of_the_design_runs(tmp_path: Path, scheme: igq.Scheme) -> None:
     vit = timm.create_model(
         "deit_tiny_patch16_224",
         img_size=8,
@@ -27,17 +28,16 @@ def test_the_prose_of_the_design_runs(tmp_path: Path) -> None:
     images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     calibration_images, search_images, validation_images = images.split([2, 2, 4])
 
-    ranges = igq.observe(vit, calibration_images)
+    ranges = igq.observe(vit, calibration_images, scheme)
     candidates = igq.fit(ranges, num_groups=(2, 4, 8, 16), bits=4)
-    bops = igq.bops(igq.layers(vit), num_groups=(2, 4, 8, 16), weight_bits=4, activation_bits=4)
-    harm = igq.sensitivity(vit, candidates, search_images)
-    budget = bops.of(igq.uniform(igq.layers(vit), 8))
-    allocation = igq.allocate(harm, bops, budget=budget)
+    sensitivity = igq.sensitivity(vit, candidates, search_images)
+    limits = igq.bops(candidates, weight_bits=4).limit(uniform=8)
+    allocation = igq.allocate(sensitivity, limits)
     quantized = igq.quantize(vit, candidates.select(allocation), weight_bits=4)
     score = igq.evaluate(quantized, validation_images, reference=vit)
     path = igq.save(quantized, tmp_path / "vit_tiny_w4a4")
 
-    assert bops.of(allocation) <= budget
+    assert limits.fits(allocation)
     assert score.kl > 0
     again = igq.load(path)
     assert again.allocation == allocation
@@ -72,3 +72,11 @@ def test_errors_are_the_tree_that_is_drawn() -> None:
     kinds = [k for k in igq.IgqError.__subclasses__() if k.__module__ == errors.__name__]
     assert names == [kind.__name__ for kind in kinds]  # others may add theirs
     assert issubclass(igq.InvalidArgumentError, ValueError)
+
+
+def test_the_lazy_table_names_what_editors_see() -> None:
+    source = Path(igq.__file__).read_text()
+    (block,) = re.findall(r"if TYPE_CHECKING:\n(.*?)\n\n", source, flags=re.DOTALL)
+    assert set(re.findall(r"\b(\w+)\b", re.sub(r"from [\w.]+ import", "", block))) == set(
+        igq.__all__
+    )

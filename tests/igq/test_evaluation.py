@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import igq
-from igq import InvalidArgumentError, Score, paired_difference
-from igq.evaluation import divergences, log_probabilities
+from igq import InvalidArgumentError, Observation, Score
+from igq.evaluation import divergences, log_probabilities, observation
 
 
 class Constant(nn.Module):
@@ -81,9 +81,12 @@ def test_the_batch_size_does_not_matter(
 
 
 def test_progress_hears_of_each_batch(vit: nn.Module, images: Tensor) -> None:
-    told: list[int] = []
+    told: list[float] = []
     igq.evaluate(vit, images, batch_size=4, progress=told.append)
-    assert told == [4, 2]
+    assert told == [0.5, 1]
+    told.clear()
+    igq.evaluate(vit, images, reference=vit, batch_size=4, progress=told.append)
+    assert told == [0.25, 0.5, 0.75, 1]
 
 
 def test_log_probabilities_of_a_bf16_model_are_normalised_in_fp32() -> None:
@@ -129,19 +132,25 @@ def test_a_reference_of_another_shape_is_refused_and_not_broadcast(
     )
 
 
-class TestPairedDifference:
-    def test_it_is_the_mean_of_differences_and_its_standard_error(self) -> None:
-        a, b = torch.tensor([3.0, 5.0, 4.0, 8.0]), torch.tensor([1.0, 1.0, 1.0, 1.0])
-        difference = paired_difference(a, b)
-        assert difference.mean == 4
-        # differences 2, 4, 3, 7: sample variance 14 / 3, of the mean 14 / 12
-        assert difference.standard_error == pytest.approx(math.sqrt(14 / 12))
+class TestObservation:
+    def test_it_has_the_kl_and_logit_mse_of_each_image(self) -> None:
+        p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
+        seen = observation(p, q)
+        assert seen.kls == pytest.approx(divergences(p, q).tolist())
+        centred = (q - p) - (q - p).mean()
+        assert seen.logit_mses == pytest.approx([centred.square().mean().item()])
 
-    def test_what_both_share_cancels_out(self) -> None:
-        noise = 100 * torch.randn(50, generator=torch.Generator().manual_seed(0)).double()
-        difference = paired_difference(noise + 0.5, noise)
-        assert difference.mean == pytest.approx(0.5)
-        assert difference.standard_error == pytest.approx(0, abs=1e-9)
+    def test_a_constant_added_to_the_logits_changes_nothing(self) -> None:
+        p = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+        assert observation(p.log_softmax(-1), (p + 7).log_softmax(-1)).logit_mses == pytest.approx(
+            (0, 0, 0), abs=1e-9
+        )
 
-    def test_one_image_says_nothing_of_the_error(self) -> None:
-        assert math.isnan(paired_difference(torch.ones(1), torch.zeros(1)).standard_error)
+    def test_two_are_put_one_after_the_other(self) -> None:
+        both = Observation((1.0,), (2.0,)) + Observation((3.0, 5.0), (4.0, 6.0))
+        assert both == Observation((1.0, 3.0, 5.0), (2.0, 4.0, 6.0))
+        assert (both.kl, len(both)) == (3.0, 3)
+
+    def test_a_kl_that_is_not_finite_is_an_error(self) -> None:
+        with pytest.raises(FloatingPointError, match="not finite"):
+            observation(torch.zeros(1, 2), torch.full((1, 2), torch.nan))

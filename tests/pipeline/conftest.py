@@ -1,7 +1,6 @@
 """A study that takes a second: one block of width 12 with random weights, on a few digits."""
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +8,20 @@ import pytest
 import timm
 import torch
 import yaml
-from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
 
 import search_spaces
-from igq import Allocation, BopsTable, Layer, Slices, bops
-from pipeline.config import Request
-from pipeline.screen import Screen
-from pipeline.study import Origin, Proposal, State, Trial
+from igq import Allocation, Layer, Limits, Observation, Options, Scheme, Unit
+from igq.costs import Number
+from igq.costs.bops import bops_table
+from igq.layer import Kind
+from pipeline.study.progress import Display, SilentDisplay
+from pipeline.study.request import Request
+from pipeline.study.trials import Origin, Proposal, State, Trial
+from tests import tiny
 
-TINY: dict[str, Any] = {
-    "img_size": 8,
-    "patch_size": 2,
-    "in_chans": 1,
-    "num_classes": 10,
-    "embed_dim": 12,
-    "depth": 1,
-    "num_heads": 3,
-}
+TINY = tiny.TINY | {"depth": 1}
 SPACE: dict[str, Any] = {
     "model": {"name": "vit_tiny_patch16_224", "arguments": TINY},
     "weights": "weights.safetensors",
@@ -45,11 +39,11 @@ SPACE: dict[str, Any] = {
     "trials": 12,
 }
 LAYERS = (
-    Layer("patches", Slices.WHOLE, tokens=16, channels=32, outputs=32, weighted=True, bits=8),
-    Layer("qkv", Slices.CHANNELS, tokens=16, channels=32, outputs=96, weighted=True),
-    Layer("softmax", Slices.ROWS, tokens=48, channels=16, outputs=16, weighted=False),
-    Layer("fc1", Slices.CHANNELS, tokens=16, channels=32, outputs=64, weighted=True),
-    Layer("fc2", Slices.CHANNELS, tokens=16, channels=64, outputs=32, weighted=True),
+    Layer("patches", Kind.EMBEDDING, tokens=16, channels=32, outputs=32, bits=8),
+    Layer("qkv", Kind.LINEAR, tokens=16, channels=32, outputs=96),
+    Layer("softmax", Kind.SOFTMAX, tokens=48, channels=16, outputs=16),
+    Layer("fc1", Kind.LINEAR, tokens=16, channels=32, outputs=64),
+    Layer("fc2", Kind.LINEAR, tokens=16, channels=64, outputs=32),
 )
 
 
@@ -68,9 +62,12 @@ def make_trial(
     bops: int = 100,
     state: State = State.COMPLETE,
     origin: Origin = Origin.SAMPLER,
+    costs: Mapping[Unit, Number] | None = None,
+    logit_mses: tuple[float, ...] = (),
     **more: Any,
 ) -> Trial:
-    return Trial(Proposal(number, origin, Allocation.of({"fc": 2}), bops), state, kls, **more)
+    proposal = Proposal(number, origin, Allocation.of({"fc": 2}), costs or {Unit.BOPS: bops})
+    return Trial(proposal, state, Observation(kls, logit_mses), **more)
 
 
 @pytest.fixture
@@ -96,9 +93,10 @@ def layers() -> tuple[Layer, ...]:
 
 
 @pytest.fixture(scope="session")
-def table() -> BopsTable:
-    """What `layers` cost with 1, 2, 4 or 8 groups."""
-    return bops(LAYERS, (1, 2, 4, 8), weight_bits=4, activation_bits=4)
+def limits() -> Limits:
+    """`layers` with 1, 2, 4 or 8 groups, within the BOPs of 2 groups everywhere."""
+    options = Options((4,), (4,), (1, 2, 4, 8))
+    return bops_table(LAYERS, Scheme.PAPER, options).limit(uniform=2)
 
 
 @pytest.fixture(scope="session")
@@ -119,17 +117,18 @@ def write_space() -> Callable[..., Path]:
 def make_request(tmp_path: Path, write_space: Callable[..., Path]) -> Callable[..., Request]:
     """A request for the tiny space, in tmp_path/study unless `out` says otherwise.
 
-    Without rivals, which take several times as long as the study itself.
+    Without rivals and figures, which take several times as long as the study itself.
     """
 
     def make(out: Path | None = None, space: dict[str, Any] | None = None, **more: Any) -> Request:
         loaded = search_spaces.load(write_space(tmp_path / "space", **(space or {})))
-        return Request(loaded, out or tmp_path / "study", **({"rivals": False} | more))
+        short = {"rivals": False, "figures": False}
+        return Request(loaded, out or tmp_path / "study", **(short | more))
 
     return make
 
 
 @pytest.fixture
-def screen() -> Screen:
-    """A screen that nobody sees."""
-    return Screen(Console(file=io.StringIO()))
+def display() -> Display:
+    """A display that nobody sees."""
+    return SilentDisplay()

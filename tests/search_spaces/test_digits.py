@@ -12,8 +12,8 @@ import torch
 
 import search_spaces
 from igq.vit import create
-from search_spaces.digits import Digits, digits_split
-from search_spaces.train_digits_vit import WEIGHTS, Training, accuracy, distort, save, train
+from search_spaces.demo.digits import Digits, digits_split
+from search_spaces.demo.training import WEIGHTS, Training, accuracy, distort, save, train
 
 STATED_ACCURACY = 0.98
 FIRST_LABELS = [2, 1, 9, 2, 3, 1, 7, 7, 4, 5]
@@ -124,7 +124,7 @@ def test_saved_weights_come_back(tmp_path: Path) -> None:
 
 def test_looking_at_spaces_and_digits_loads_no_torch_and_no_scikit_learn() -> None:
     look = (
-        "import sys, search_spaces, search_spaces.digits; search_spaces.load('demo'); "
+        "import sys, search_spaces, search_spaces.demo.digits; search_spaces.load('demo'); "
         "print([name for name in ('torch', 'timm', 'sklearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What a search space may say, and the one readable message when it says something else."""
+"""The schema of search spaces: accepted fields, and one readable message for all others."""
 
 from datetime import date
 from pathlib import Path
@@ -361,7 +361,8 @@ class TestMixed:
         space = search_spaces.load(
             write(tmp_path, weight_bits=[3, 4], budget={"uniform": "w4a4g8"})
         )
-        assert (space.mixed, space.weight_bits, space.base_bits) == (True, (3, 4), (4, 4))
+        assert space.options.searches_bits
+        assert (space.weight_bits, space.base_bits) == ((3, 4), (4, 4))
 
     @pytest.mark.parametrize(
         ("changes", "said"),

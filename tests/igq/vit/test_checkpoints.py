@@ -15,18 +15,10 @@ from torch import Tensor, nn
 import igq
 from igq import UnsupportedModelError, WeightsError
 from igq.vit import Architecture, architecture, create, load_weights, remake
+from tests.tiny import TINY
 
 Make = Callable[..., nn.Module]
 NAME = "vit_tiny_patch16_224"
-TINY = {
-    "img_size": 8,
-    "patch_size": 2,
-    "in_chans": 1,
-    "num_classes": 10,
-    "embed_dim": 12,
-    "depth": 2,
-    "num_heads": 3,
-}
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What every family promises, and what Swin, EVA and distilled DeiT have of their own."""
+"""The contract of every family, and properties of Swin, EVA and distilled DeiT alone."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 import igq
-from igq import ArtifactError, Layer, Rotation, Slices
-from igq.grouping import SliceQuantizer
+from igq import ArtifactError, Execution, Kind, Layer, Rotation, Scheme
+from igq.grouping import SliceQuantizer, grouping_of
 from igq.modules import Observer
-from igq.vit import Execution, accelerate, assemble, stages, with_slots
+from igq.quantized import accelerate, assemble, rotated_layers, with_slots
+from igq.vit import stages
+from tests.makers import FITTED, bops_of, groups, num_slices
 
 Make = Callable[..., nn.Module]
 Noise = Callable[..., Tensor]
-SIDE_BY_SIDE = {"softmax": Slices.KEY_GROUPS, "inputs": Slices.TOKEN_GROUPS}
 ONE_OF_EACH = pytest.mark.parametrize(
     "name", ["distilled", "deit-3", "dinov2-swiglu-packed", "swin-that-pads", "beit", "eva-02"]
 )
@@ -24,19 +25,21 @@ ONE_OF_EACH = pytest.mark.parametrize(
 
 def finely_quantized(model: nn.Module, bits: int = 16) -> nn.Module:
     """Every slice of every layer with a quantizer of its own."""
-    chosen = {layer.name: SliceQuantizer(bits, layer.slices) for layer in igq.layers(model)}
+    chosen = {
+        layer.name: SliceQuantizer(bits, grouping_of(layer, FITTED)) for layer in igq.layers(model)
+    }
     return assemble(model, chosen, {})
 
 
 def quantized(model: nn.Module, images: Tensor) -> nn.Module:
-    candidates = igq.fit(igq.observe(model, images), (3,), bits=8)
-    chosen = candidates.select(igq.uniform(igq.layers(model), 3))
+    candidates = igq.fit(igq.observe(model, images, FITTED), (3,), bits=8)
+    chosen = candidates.select(igq.uniform(candidates.layers, 3))
     return igq.quantize(model, chosen, weight_bits=8)
 
 
 def observed(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """The ranges of every layer, those of q, k and v among them."""
-    observers = {layer.name: Observer(layer.slices) for layer in igq.layers(model)}
+    observers = {layer.name: Observer(grouping_of(layer, FITTED)) for layer in igq.layers(model)}
     with_slots(model, lambda layer: observers[layer.name])(images)
     return {name: observer.ranges() for name, observer in observers.items()}
 
@@ -52,39 +55,36 @@ class TestEveryFamily:
         torch.testing.assert_close(outputs, expected, atol=1e-3, rtol=0)
 
     def test_its_weights_can_be_corrected(self, variant: nn.Module, its_images: Tensor) -> None:
-        candidates = igq.fit(igq.observe(variant, its_images), (2, 3), bits=4)
+        candidates = igq.fit(igq.observe(variant, its_images, FITTED), (2, 3), bits=4)
         made = igq.correct(variant, candidates, its_images, 4, steps=1)
         chosen = candidates.select(igq.uniform(candidates.layers, 2))
         assert assemble(made.model, chosen, made.weights)(its_images).isfinite().all()
 
     def test_rotated_it_predicts_the_same(self, variant: nn.Module, its_images: Tensor) -> None:
         turned = igq.rotated(variant, Rotation.ALL)
-        linears = {layer.name for layer in igq.layers(turned) if layer.weighted and layer.grouped}
-        assert {layer.name for layer in igq.layers(turned) if layer.rotated} == linears
+        linears = [layer.name for layer in igq.layers(turned) if layer.kind is Kind.LINEAR]
+        assert rotated_layers(turned) == linears
         torch.testing.assert_close(turned(its_images), variant(its_images), atol=1e-3, rtol=0)
 
     def test_groups_of_a_cell_each_with_16_bits_change_nothing(
         self, variant: nn.Module, its_images: Tensor
     ) -> None:
         turned = igq.rotated(variant, Rotation.WIDE)
-        ranges = igq.observe(turned, its_images, **SIDE_BY_SIDE)
+        ranges = igq.observe(turned, its_images, Scheme.BEST)
         chosen = igq.fit(ranges, (2,), bits=8).upper_bound()
-        fine = {name: SliceQuantizer(16, q.slices, q.num_groups) for name, q in chosen.items()}
+        fine = {name: SliceQuantizer(16, q.grouping, q.num_groups) for name, q in chosen.items()}
         outputs = assemble(turned, fine, {})(its_images)
         torch.testing.assert_close(outputs, variant(its_images), atol=1e-3, rtol=0)
 
     def test_its_rotated_copy_can_be_corrected_and_saved(
         self, variant: nn.Module, its_images: Tensor, tmp_path: Path
     ) -> None:
-        turned = igq.rotated(variant, Rotation.WIDE)
-        ranges = igq.observe(turned, its_images, **SIDE_BY_SIDE)
-        candidates = igq.fit(ranges, (2, 3), bits=4)
-        made = igq.correct(turned, candidates, its_images, 4, steps=1)
-        chosen = candidates.select(igq.uniform(candidates.layers, 2))
-        model = assemble(made.model, chosen, made.weights)
+        candidates = igq.fit(igq.observe(variant, its_images, Scheme.BEST), (2, 3), bits=4)
+        made = igq.correct(variant, candidates, its_images, 4, steps=1)
+        model = made.quantize(candidates.select(igq.uniform(candidates.layers, 2)))
         again = igq.load(igq.save(model, tmp_path / "artifact"))
         assert torch.equal(again.model(its_images), model(its_images))
-        assert set(again.allocation.values()) == {2}
+        assert set(again.allocation.values()) == {groups(2)}
 
     def test_products_in_bfloat16_change_its_predictions_little(
         self, variant: nn.Module, its_images: Tensor
@@ -120,7 +120,7 @@ class TestEveryFamily:
     ) -> None:
         ranges = observed(variant, its_images)
         for layer in igq.layers(variant):
-            assert ranges[layer.name].shape == (3, layer.num_slices, 2), layer.name
+            assert ranges[layer.name].shape == (3, num_slices(layer), 2), layer.name
 
     def test_products_are_as_large_as_they_are_counted(
         self, variant: nn.Module, its_images: Tensor
@@ -161,17 +161,15 @@ class TestEveryFamily:
 
 
 @ONE_OF_EACH
-def test_sensitivity_is_the_harm_of_the_whole_model(
-    make: Make, noise_for: Noise, name: str
-) -> None:
+def test_sensitivity_is_the_kl_of_the_whole_model(make: Make, noise_for: Noise, name: str) -> None:
     model = make(name)
     images = noise_for(model)
-    candidates = igq.fit(igq.observe(model, images), (2,), bits=3)
-    harm = igq.sensitivity(model, candidates, images)
+    candidates = igq.fit(igq.observe(model, images, FITTED), (2,), bits=3)
+    found = igq.sensitivity(model, candidates, images)
     for layer in igq.grouped(igq.layers(model))[::5]:
         alone = assemble(model, {layer.name: candidates.quantizers[layer.name][2]}, {})
         expected = igq.evaluate(alone, images, reference=model).kl
-        assert harm[layer.name][2] == pytest.approx(expected, rel=1e-2, abs=1e-5)
+        assert found[layer.name][groups(2)] == pytest.approx(expected, rel=1e-2, abs=1e-5)
 
 
 def test_what_timm_s_names_and_arguments_do_not_tell_is_not_saved(
@@ -207,23 +205,23 @@ class TestSwin:
         # 4 windows of 16 tokens, and 2 blocks of it.
         tokens, keys, channels, heads, width = 64, 16, 12, 3, 4
         listed = [layer for layer in igq.layers(make("swin")) if layer.name.startswith("layers.0.")]
-        weights, operands, groups = 4 * 3, 3 * 3, 5
+        weights, operands, number = 4 * 3, 3 * 3, 5
         products = tokens * channels * (3 * channels + channels + 4 * channels)  # qkv, proj, fc1
         products += tokens * 4 * channels * channels  # fc2
         attention = 2 * heads * tokens * keys * width
         ranges = 3 * 32 * 2 * heads * tokens * width + 32 * heads * tokens * keys  # and scaling
         rows_sums = 32 * (heads * tokens * keys + 3 * heads * tokens * width)
         expected = 2 * (products * weights + attention * operands + ranges + rows_sums)
-        table = igq.bops(listed, (1, groups), weight_bits=4, activation_bits=3)
+        table = bops_of(listed, (1, number), (4, 3), FITTED)
         assert table.of(igq.uniform(listed, 1)) == expected
 
         shapes = [(12, 36), (12, 12), (12, 48), (48, 12)]
         linear = sum(
-            32 * (2 * tokens * c + 16 * c * groups + (groups - 1) * tokens * d) for c, d in shapes
+            32 * (2 * tokens * c + 16 * c * number + (number - 1) * tokens * d) for c, d in shapes
         )
         rows = heads * tokens
-        softmax = 32 * (rows * keys + 4 * rows * groups)
-        assert table.of(igq.uniform(listed, groups)) == expected + 2 * (linear + softmax)
+        softmax = 32 * (rows * keys + 4 * rows * number)
+        assert table.of(igq.uniform(listed, number)) == expected + 2 * (linear + softmax)
 
     def test_tokens_that_pad_windows_are_counted_where_they_are_multiplied(
         self, make: Make
@@ -253,7 +251,7 @@ class TestSwin:
         name = f"layers.0.blocks.1.{end}"
         seen = []
         model.get_submodule(name).register_forward_pre_hook(lambda _, x: seen.append(x[0]))
-        ranges = igq.observe(model, images)[name]
+        ranges = igq.observe(model, images, FITTED)[name]
         for image, expected in zip(images, ranges, strict=True):
             model(image[None])
             x = seen.pop()
@@ -277,7 +275,7 @@ class TestDistilled:
     def test_both_heads_are_listed(self, make: Make) -> None:
         *_, head, head_dist = igq.layers(make("distilled"))
         assert (head.name, head_dist.name) == ("head", "head_dist")
-        assert head.slices is head_dist.slices is Slices.TOKENS
+        assert head.kind is head_dist.kind is Kind.HEAD
 
     def test_its_token_is_counted(self, make: Make) -> None:
         listed = {layer.name: layer for layer in igq.layers(make("distilled"))}
@@ -296,7 +294,7 @@ class TestEva:
     def test_keys_that_heads_share_are_quantized_once(self, make: Make) -> None:
         listed = {layer.name: layer for layer in igq.layers(make("rope-shared-keys"))}
         slices = {
-            part: listed[f"blocks.1.attn.{part}"].num_slices for part in ("q", "k", "softmax", "v")
+            part: num_slices(listed[f"blocks.1.attn.{part}"]) for part in ("q", "k", "softmax", "v")
         }
         tokens = listed["blocks.1.attn.q_proj"].tokens
         assert slices == {"q": 3 * tokens, "k": tokens, "softmax": 3 * tokens, "v": 4}

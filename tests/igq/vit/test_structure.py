@@ -12,9 +12,11 @@ from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 import igq
-from igq import Assignment, Layer, Slices, UnsupportedModelError
-from igq.grouping import SliceQuantizer
-from igq.vit import assemble, stage_of, stages
+from igq import Kind, Layer, UnsupportedModelError
+from igq.grouping import SliceQuantizer, grouping_of
+from igq.quantized import assemble
+from igq.vit import stage_of, stages
+from tests.makers import FITTED
 
 Make = Callable[..., nn.Module]
 ATTENTIONS = (Attention, AttentionRope, WindowAttention, beit.Attention, eva.EvaAttention)
@@ -45,46 +47,25 @@ class TestLayers:
     def test_shapes_are_those_of_the_products(self, vit: nn.Module) -> None:
         # 8 x 8 images in patches of 2 x 2: 16 tokens and the class token, 3 heads of width 4.
         listed = {layer.name.removeprefix("blocks.0."): layer for layer in igq.layers(vit)}
-        channels, rows = Slices.CHANNELS, Slices.UNIT_ROWS
-        tokens, columns, whole = Slices.HEAD_TOKENS, Slices.HEAD_CHANNELS, Slices.WHOLE
 
-        def expect(name: str, slices: Slices, *shape: int, weighted: bool) -> None:
+        def expect(name: str, kind: Kind, *shape: int) -> None:
             layer = listed[name]
-            assert (layer.slices, layer.weighted) == (slices, weighted)
-            assert (layer.tokens, layer.channels, layer.outputs) == shape
+            assert (layer.kind, layer.tokens, layer.channels, layer.outputs) == (kind, *shape)
 
-        expect("patch_embed.proj", whole, 16, 4, 12, weighted=True)
-        expect("attn.qkv", channels, 17, 12, 36, weighted=True)
-        expect("attn.q", tokens, 51, 4, 17, weighted=False)
-        expect("attn.k", tokens, 51, 4, 0, weighted=False)
-        expect("attn.softmax", rows, 51, 17, 4, weighted=False)
-        expect("attn.v", columns, 51, 4, 0, weighted=False)
-        expect("attn.proj", channels, 17, 12, 12, weighted=True)
-        expect("mlp.fc1", channels, 17, 12, 48, weighted=True)
-        expect("mlp.fc2", channels, 17, 48, 12, weighted=True)
-        expect("head", Slices.TOKENS, 1, 12, 10, weighted=True)
+        expect("patch_embed.proj", Kind.EMBEDDING, 16, 4, 12)
+        expect("attn.qkv", Kind.LINEAR, 17, 12, 36)
+        expect("attn.q", Kind.QUERY, 51, 4, 17)
+        expect("attn.k", Kind.KEY, 51, 4, 0)
+        expect("attn.softmax", Kind.SOFTMAX, 51, 17, 4)
+        expect("attn.v", Kind.VALUE, 51, 4, 0)
+        expect("attn.proj", Kind.LINEAR, 17, 12, 12)
+        expect("mlp.fc1", Kind.LINEAR, 17, 12, 48)
+        expect("mlp.fc2", Kind.LINEAR, 17, 48, 12)
+        expect("head", Kind.HEAD, 1, 12, 10)
 
     def test_only_the_patch_embedding_has_bits_of_its_own(self, vit: nn.Module) -> None:
         bits = {layer.name: layer.bits for layer in igq.layers(vit) if layer.bits is not None}
         assert bits == {"patch_embed.proj": 8}
-
-    def test_the_number_of_slices_is_what_observing_finds(
-        self, vit: nn.Module, ranges: igq.Ranges
-    ) -> None:
-        for layer in (layer for layer in igq.layers(vit) if not layer.slices.own_range):
-            assert ranges[layer.name].shape == (6, layer.num_slices, 2)
-
-    def test_only_softmax_maps_are_sliced_otherwise_on_request(self, vit: nn.Module) -> None:
-        pairs = zip(igq.layers(vit), igq.layers(vit, Slices.ROWS), strict=True)
-        changed = [one.name for one, other in pairs if one != other]
-        assert changed == ["blocks.0.attn.softmax", "blocks.1.attn.softmax"]
-
-    def test_only_channels_pick_their_groups_otherwise_on_request(self, vit: nn.Module) -> None:
-        nearest = igq.layers(vit, assignment=Assignment.NEAREST)
-        pairs = zip(igq.layers(vit), nearest, strict=True)
-        changed = [one.name for one, other in pairs if one != other]
-        assert changed == [la.name for la in nearest if la.slices is Slices.CHANNELS]
-        assert {layer.assignment for layer in nearest} == {Assignment.NEAREST}
 
     def test_a_quantized_model_has_the_same_layers(
         self, vit: nn.Module, quantized: nn.Module
@@ -94,9 +75,9 @@ class TestLayers:
     def test_deit_tiny_has_48_linear_inputs_and_12_softmax_maps(self) -> None:
         with torch.device("meta"):
             deit = timm.create_model("deit_tiny_patch16_224")
-        kinds = Counter(layer.slices for layer in igq.layers(deit))
-        assert kinds[Slices.CHANNELS] == 48
-        assert kinds[Slices.UNIT_ROWS] == 12
+        kinds = Counter(layer.kind for layer in igq.layers(deit))
+        assert kinds[Kind.LINEAR] == 48
+        assert kinds[Kind.SOFTMAX] == 12
 
 
 class TestUnsupported:
@@ -234,7 +215,7 @@ class TestStages:
         model = make(name)
         images = noise_for(model)
         for layer in igq.layers(model):
-            quantizer = SliceQuantizer(2, layer.slices)
+            quantizer = SliceQuantizer(2, grouping_of(layer, FITTED))
             harmed = stages(assemble(model, {layer.name: quantizer}, {}))
             plain = stages(assemble(model, {}, {}))
             x = images
@@ -256,5 +237,5 @@ class TestStages:
         ],
     )
     def test_the_place_of_a_stage_is_read_off_the_name(self, name: str, place: int) -> None:
-        layer = Layer(name, Slices.CHANNELS, tokens=1, channels=1, outputs=1, weighted=True)
+        layer = Layer(name, Kind.LINEAR, tokens=1, channels=1, outputs=1)
         assert stage_of(layer) == place

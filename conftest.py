@@ -1,0 +1,61 @@
+"""Marks of tests, and the folder in which examples in docstrings run.
+
+Examples of pipeline find a finished study in `studies/demo`.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+FEW = {"trials": 4, "rivals": False, "figures": False}
+
+
+NOT_FAST = {"slow", "ray", "gpu"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests without a mark as fast, and keep those of Ray in one process.
+
+    Some of them kill every worker of Ray on the machine.
+    """
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and _takes_a_study(item):
+            item.add_marker("slow")
+        marks = {mark.name for mark in item.iter_markers()}
+        if not marks & NOT_FAST:
+            item.add_marker("fast")
+        if "ray" in marks:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+def _takes_a_study(item: pytest.DoctestItem) -> bool:
+    sources = [example.source for example in item.dtest.examples]
+    return any("studies/" in source or "pipeline.search(" in source for source in sources)
+
+
+@pytest.fixture(scope="session")
+def demo_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short search of the demo's space."""
+    import pipeline  # after tests/conftest.py, which has shapes checked in whatever it imports
+    from pipeline.study.progress import SilentDisplay
+    from pipeline.study.request import Engine
+
+    folder = tmp_path_factory.mktemp("studies") / "demo"
+    tracking = pipeline.InMemoryTracker()
+    pipeline.search(
+        "demo", folder, tracking=tracking, display=SilentDisplay(), engine=Engine.EAGER, **FEW
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _a_new_folder_for_examples(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    monkeypatch.chdir(tmp_path)
+    if _takes_a_study(request.node):
+        shutil.copytree(request.getfixturevalue("demo_study"), tmp_path / "studies" / "demo")

@@ -1,0 +1,1 @@
+"""Pure functions of tensors: affine quantization, weights, rounding, rotation."""

@@ -1,0 +1,6 @@
+"""Weights corrected so that predictions change least."""
+
+from igq.correction.gram import grams, rounded_weights
+from igq.correction.tuning import STEPS, Corrected, correct, vectors
+
+__all__ = ["STEPS", "Corrected", "correct", "grams", "rounded_weights", "vectors"]

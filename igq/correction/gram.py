@@ -1,0 +1,119 @@
+"""Weights rounded for least error of their outputs, each token weighted by its gradient.
+
+The Gram matrix of a layer's quantized inputs says how errors of its weights add up in its outputs
+(`igq.arithmetic.rounding`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from igq.allocation import Allocation, uniform
+from igq.arithmetic.affine import QuantizedTensor
+from igq.arithmetic.rounding import round_weight
+from igq.grouping import Quantizer
+from igq.modules import Conv2d, Linear, slot_of
+from igq.quantized import Candidates, quantize_weights, rotated, with_slots
+from igq.sensitivities import fisher_draw
+from igq.vit import layers
+
+BATCH_SIZE = 8
+UNIFORM_SHARE = 0.05
+"""Share of a token's weight that does not depend on its gradient."""
+
+
+def rounded_weights(
+    model: nn.Module,
+    candidates: Candidates,
+    images: Float[Tensor, "images channels height width"],
+    weight_bits: int,
+    seed: int = 0,
+) -> dict[str, QuantizedTensor]:
+    """Return the quantized weight of every layer, rounded for least error of its outputs.
+
+    The head, whose inputs are few, keeps its nearest codes.
+    """
+    model = rotated(model, candidates.scheme.rotation)
+    weights = quantize_weights(model, weight_bits)
+    for name, gram in grams(model, candidates.select(middle(candidates)), images, seed).items():
+        weight = model.get_parameter(f"{name}.weight")
+        rounded = round_weight(weight.flatten(1), gram, weight_bits)
+        weights[name] = replace(rounded, codes=rounded.codes.view(weight.shape))
+    return weights
+
+
+def grams(
+    model: nn.Module,
+    quantizers: Mapping[str, Quantizer],
+    images: Float[Tensor, "images channels height width"],
+    seed: int,
+) -> dict[str, Float[Tensor, "inputs inputs"]]:
+    """Return the Gram matrix of the quantized inputs of the patch embedding and the blocks' layers.
+
+    A token's weight is the norm of the gradient at the layer's output of logits' u, with u a
+    `fisher_draw`.
+    """
+    slots = {name: StraightThrough() for name in quantizers}
+    made = with_slots(model, lambda layer: slots.get(layer.name, nn.Identity()))
+    device = next(model.parameters()).device
+    for name, quantizer in quantizers.items():
+        slots[name].slot = slot_of(quantizer).to(device)
+    found: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        def seen(product: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            x, axis = _inputs(product, slots[name].seen), 1 if isinstance(product, Conv2d) else -1
+
+            def weigh(gradient: Tensor) -> None:
+                weight = gradient.movedim(axis, -1).flatten(0, -2).norm(dim=-1, keepdim=True)
+                weight = weight / weight.mean().clamp(min=torch.finfo(weight.dtype).tiny)
+                weight = (1 - UNIFORM_SHARE) * weight + UNIFORM_SHARE
+                found[name] = found.get(name, 0) + ((x * weight).T @ x).double()
+
+            output.register_hook(weigh)
+
+        return seen
+
+    for layer in layers(model):
+        product = made.get_submodule(layer.name)
+        if isinstance(product, Conv2d) or (layer.grouped and isinstance(product, Linear)):
+            product.register_forward_hook(watch(layer.name))
+    generator = torch.Generator().manual_seed(seed)
+    for batch in images.split(BATCH_SIZE):
+        with torch.enable_grad():
+            logits = made(batch.to(device, torch.float32).requires_grad_())
+            (fisher_draw(logits.detach(), generator) * logits).sum().backward()
+    return found
+
+
+def _inputs(product: nn.Module, x: Tensor) -> Float[Tensor, "tokens inputs"]:
+    """Return the inputs that each output of a product is computed from."""
+    if isinstance(product, Conv2d):
+        assert not isinstance(product.padding, str)  # timm's are numbers
+        geometry = (product.kernel_size, product.dilation, product.padding, product.stride)
+        x = F.unfold(x, *geometry).transpose(1, 2)
+    return x.flatten(0, -2)
+
+
+class StraightThrough(nn.Module):
+    """A slot that quantizes forward and lets gradients pass as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slot: nn.Module = nn.Identity()
+
+    def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
+        with torch.no_grad():
+            self.seen: Tensor = self.slot(x)
+            error = self.seen - x
+        return x + error  # type: ignore[no-any-return]
+
+
+def middle(candidates: Candidates) -> Allocation:
+    """Return the allocation of the middle number of groups everywhere."""
+    counts = sorted(candidates.num_groups)
+    return uniform(candidates.layers, counts[len(counts) // 2])

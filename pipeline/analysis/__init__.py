@@ -1,0 +1,1 @@
+"""Analysis: contenders compared, in one study and across studies."""

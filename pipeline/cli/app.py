@@ -1,0 +1,251 @@
+"""The command `igq`: parse, call, print.
+
+Whatever the user can mend ends with one message and exit code 2; an interrupted search with 130.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from igq.errors import IgqError
+from pipeline.cli.options import EngineChoice, console
+from pipeline.cli.reproduce import reproduce
+from pipeline.study.folder import Folder
+from pipeline.study.request import Engine, Request, Sampler
+from search_spaces import SearchSpaceError, load, names, parse_budget
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find how many instance-aware groups each layer of a quantized vision transformer gets.",
+)
+
+Out = Annotated[Path | None, typer.Option(help="Folder of the study. [default: studies/SPACE]")]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app(sys.argv[1:] or ["--help"], standalone_mode=True)
+    except (IgqError, SearchSpaceError) as error:
+        Console(stderr=True).print(f"[bold red]igq:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command(epilog="Example: `igq spaces`")
+def spaces() -> None:
+    """List the bundled search spaces."""
+    from pipeline.reports.spaces import spaces_table
+
+    console.print(spaces_table([load(name) for name in names()]))
+    console.print("Next: igq search SPACE --images DIR, or the path of a YAML file of your own.")
+
+
+@app.command(epilog="Example: `igq models`, or `igq models swin_tiny_patch4_window7_224`")
+def models(
+    name: Annotated[str | None, typer.Argument(help="One model. [default: all]")] = None,
+) -> None:
+    """List timm's vision transformers: which are supported, and why the others are not."""
+    from igq.vit import supported_models, why_unsupported
+
+    found = supported_models() if name is None else iter([(name, why_unsupported(name))])
+    total = supported = 0
+    for model, reason in found:
+        total, supported = total + 1, supported + (reason is None)
+        mark = "[green]yes[/]" if reason is None else f"[red]no[/]   {escape(reason)}"
+        console.print(f"{model:50s} {mark}", soft_wrap=True, highlight=False)
+    if name is None:
+        console.print(f"{supported} of {total} are supported.")
+
+
+@app.command(
+    epilog="Example: `igq search vit_tiny_w4a4 --images imagenet/val --weights vit_tiny.safetensors"
+    " --workers 2`"
+)
+def search(
+    space: Annotated[str, typer.Argument(help="A bundled space (igq spaces), or a YAML file.")],
+    images: Annotated[
+        str | None,
+        typer.Option(help="Folder of class folders, `digits`, or NAME:ROOT of a timm dataset."),
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Calibration images, where not drawn from --images.")
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Validation images, where not drawn from --images.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Local file. [default: the space's, or timm's hub]")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="[default: the space's]")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials that run at once.")] = 2,
+    cluster: Annotated[
+        str | None, typer.Option(help="Ray cluster to join. [default: start Ray here]")
+    ] = None,
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow URI. [default: sqlite in --out]")
+    ] = None,
+    out: Out = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws of images and proposals.")] = 0,
+    sampler: Annotated[Sampler, typer.Option(help="Who proposes.")] = Sampler.SURROGATE,
+    engine: EngineChoice = Engine.AUTO,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Studies to run, with seeds from --seed on; compared.")
+    ] = 1,
+    front: Annotated[
+        bool, typer.Option("--front", help="KL for a range of budgets around the space's.")
+    ] = False,
+    rivals: Annotated[
+        bool,
+        typer.Option(help="Give random search and a repaired ILP as much compute, to compare."),
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the study in --out.")
+    ] = False,
+) -> None:
+    """Search for the allocation of least KL within the budget of a search space.
+
+    With --seeds N, --out holds a study for each seed: seed-0, seed-1 and so on.
+    """
+    loaded = load(space)
+    request = Request(
+        space=loaded,
+        out=out or Path("studies") / loaded.name,
+        weights=weights,
+        images=images,
+        calibration=calibration,
+        validation=validation,
+        trials=trials,
+        seed=seed,
+        sampler=sampler,
+        engine=engine,
+        rivals=rivals,
+        front=front,
+        resume=resume,
+    )
+    # torch, Ray and MLflow take seconds to load: only commands that need them wait.
+    from pipeline.cli.show import show
+    from pipeline.cluster.ray import RayCluster
+    from pipeline.commands.search import run
+    from pipeline.reports.progress import TerminalDisplay
+    from pipeline.tracking import sqlite_uri
+    from pipeline.tracking.mlflow import MlflowTracker
+
+    tracker = MlflowTracker(tracking or sqlite_uri(request.out))
+    requests = request.over_seeds(seeds)
+    try:
+        for one in requests:
+            with TerminalDisplay(console) as display:
+                result = run(one, RayCluster(cluster, workers), tracker, display)
+            show(result, one.front, tracker.location, console)
+    except KeyboardInterrupt:
+        again = [word for word in sys.argv[1:] if word != "--resume"]
+        console.print(f"\nInterrupted. To go on: igq {shlex.join(again)} --resume", soft_wrap=True)
+        raise
+    if seeds > 1:
+        compare([one.out for one in requests], None)
+
+
+@app.command(
+    epilog="Example: `igq compare studies/vit_tiny_w4a4`, or over seeds: `igq compare"
+    " studies/vit_tiny_w4a4/seed-* --plot seeds.png`"
+)
+def compare(
+    studies: Annotated[list[Path], typer.Argument(help="Folders of studies that have ended.")],
+    plot: Annotated[Path | None, typer.Option(help="PNG file to draw the first table in.")] = None,
+) -> None:
+    """Compare what searches found with their rivals, and with each other, on unseen images.
+
+    Studies that differ in their seed alone are one table, with intervals over seeds.
+    """
+    from pipeline.analysis.across_studies import compare_studies
+    from pipeline.reports.tables import comparison_table
+
+    tables = compare_studies(studies)
+    for table in tables:
+        console.print(comparison_table(table.rows, table.title, table.over, table.reference_top1))
+    if plot is not None:
+        from pipeline.reports.figures import draw_comparison
+
+        console.print(f"Figure: {draw_comparison(plot, tables[0].rows, tables[0].over)}")
+
+
+@app.command(
+    epilog="Example: `igq export studies/vit_tiny_w4a4 --out artifacts/vit_tiny_w4a4`, or of a"
+    " search with --front: `igq export studies/front --budget uniform:6 --out artifacts/six`"
+)
+def export(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="The same weights, where the file was moved.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="uniform:6, bops:2.1e10 or overhead:3%. [default: the space's]"),
+    ] = None,
+) -> None:
+    """Write the best allocation of a study as a quantized model."""
+    from pipeline.commands.export import export as run
+
+    exported = run(study, out, weights, None if budget is None else parse_budget(budget))
+    proposal, final_kl = exported.trial.proposal, exported.notes["final_kl"]
+    won = "" if final_kl is None else f", {final_kl:.4f} in the final round"
+    console.print(
+        f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
+        f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}.\n"
+        f"Next: igq evaluate {exported.path} --images DIR"
+    )
+
+
+@app.command(epilog="Example: `igq evaluate artifacts/vit_tiny_w4a4 --images imagenet/val`")
+def evaluate(
+    artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
+    images: Annotated[str, typer.Option(help="Folder of class folders, `digits`, or NAME:ROOT.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Full-precision weights: adds KL and top-1 kept.")
+    ] = None,
+    engine: EngineChoice = Engine.AUTO,
+) -> None:
+    """Measure an exported model on images."""
+    from pipeline.commands.evaluate import evaluate_artifact
+    from pipeline.reports.progress import TerminalDisplay
+    from pipeline.reports.tables import evaluation_lines
+
+    with TerminalDisplay(console) as display:
+        measured = evaluate_artifact(artifact, images, weights, display, engine)
+    lines = evaluation_lines(
+        measured.score, measured.images, measured.reference_top1, measured.notes
+    )
+    for line in lines:
+        console.print(line)
+
+
+app.command(
+    epilog="Example: `igq reproduce --images imagenet/val --calibration imagenet/train"
+    " --weights-dir weights --bits 4 --seeds 5`"
+)(reproduce)
+
+
+@app.command(epilog="Example: `igq ui studies/vit_tiny_w4a4 --port 5000`")
+def ui(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")] = Path("studies/demo"),
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 5000,
+) -> None:
+    """Open MLflow's pages on a study."""
+    from pipeline.files import read_json
+    from pipeline.tracking import sqlite_uri
+    from pipeline.tracking.server import serve
+
+    read_json(Folder(study).study)
+    console.print(f"MLflow at http://{host}:{port} (Ctrl-C ends it)")
+    sys.exit(serve(sqlite_uri(study), host, port))

@@ -1,0 +1,28 @@
+"""The result of a search on a terminal."""
+
+from rich.console import Console
+
+from pipeline.commands.result import Result
+from pipeline.reports.allocations import allocation_table
+from pipeline.reports.tables import comparison_table, front_lines
+from pipeline.searching.final_round import final_line
+
+
+def show(result: Result, front: bool, location: str, console: Console) -> None:
+    """Print what a search found and the next commands; `location` is where its trials are."""
+    if result.validation is not None:
+        title = f"On {result.validation.images} images that the search did not see"
+        top1 = result.validation.reference_top1
+        console.print(comparison_table(result.comparisons, title, "images", top1))
+    if result.final is not None:
+        console.print(final_line(result.trials, result.final), soft_wrap=True)
+    console.print(allocation_table(result.layers, result.best.proposal.allocation))
+    folder = result.folder.path
+    if front:
+        for line in front_lines(result.front):
+            console.print(line, soft_wrap=True, highlight=False)
+    console.print(f"Trials: {location}", soft_wrap=True)
+    if result.folder.figures.exists():
+        console.print(f"Figures: {result.folder.figures}", soft_wrap=True)
+    console.print(f"Next: igq export {folder} --out artifacts/{folder.name}", soft_wrap=True)
+    console.print(f"      igq ui {folder}", soft_wrap=True)

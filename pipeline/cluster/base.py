@@ -1,0 +1,60 @@
+"""Clusters: places where trials run. This process is the smallest."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from pipeline.cluster.evaluator import Evaluator, Report
+from pipeline.cluster.feed import ProposalFeed
+from pipeline.evaluation.task import Task
+
+
+@runtime_checkable
+class Cluster(Protocol):
+    """Evaluates the proposals of a feed."""
+
+    def check(self) -> None:
+        """Refuse, before any work, workers that `run` could not reach.
+
+        Raises:
+            ClusterError: the workers cannot be reached.
+        """
+
+    def run(self, task: Task, feed: ProposalFeed) -> None:
+        """Evaluate proposals until there are no more; only this thread calls the feed.
+
+        A trial's error is its outcome; an error of the feed ends the run and is raised here.
+
+        Raises:
+            ClusterError: the workers cannot be reached or started.
+            KeyboardInterrupt: the run was interrupted; the trials under way never finish.
+        """
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """One trial after the other, in this process and without Ray.
+
+    >>> InProcess().device
+    'cpu'
+    """
+
+    device: str = "cpu"
+
+    def check(self) -> None:
+        """Return at once: there is nothing to reach."""
+
+    def run(self, task: Task, feed: ProposalFeed) -> None:
+        """Evaluate proposals one by one until there are no more."""
+        evaluator = Evaluator(task, self.device)
+        while (proposal := feed.next()) is not None:
+            for report in evaluator.reports(proposal.allocation):
+                if pass_on(feed, proposal.number, report):
+                    break
+
+
+def pass_on(feed: ProposalFeed, number: int, report: Report) -> bool:
+    """Hand a report to the feed; return whether the trial has ended with it."""
+    stop = report.error is None and feed.report(number, report.chunk, report.observation)
+    if stop or report.last:
+        feed.finish(number, report.seconds, report.error)
+    return stop or report.last

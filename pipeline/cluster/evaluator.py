@@ -1,0 +1,46 @@
+"""The worker's side of a trial: reports, chunk by chunk."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
+
+from igq import Observation, Setting
+from pipeline.evaluation.objective import Objective
+from pipeline.evaluation.task import Task
+
+
+@dataclass(frozen=True)
+class Report:
+    """A worker's report after a chunk of a trial: an observation, or the error that ended it."""
+
+    chunk: int
+    observation: Observation
+    seconds: float
+    """Seconds since the trial began."""
+    last: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluator:
+    """Runs trials on a device; an error is a trial's last report, never an exception."""
+
+    task: Task
+    device: str
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The objective, made by the first trial: if that fails, the trial reports why."""
+        return Objective(self.task, self.device)
+
+    def reports(self, allocation: Mapping[str, Setting]) -> Iterator[Report]:
+        """Evaluate an allocation, chunk by chunk."""
+        chunk, start = 0, perf_counter()
+        try:
+            for chunk, observed in enumerate(self.objective.evaluate(allocation)):
+                last = chunk + 1 == self.task.num_chunks
+                yield Report(chunk, observed, perf_counter() - start, last)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            yield Report(chunk, Observation(), perf_counter() - start, last=True, error=text)

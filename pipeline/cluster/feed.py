@@ -1,0 +1,20 @@
+"""The feed of proposals that a cluster evaluates."""
+
+from typing import Protocol, runtime_checkable
+
+from igq import Observation
+from pipeline.study.trials import Proposal
+
+
+@runtime_checkable
+class ProposalFeed(Protocol):
+    """Gives proposals to a cluster, and takes its reports. One thread alone calls it."""
+
+    def next(self) -> Proposal | None:
+        """Return the next proposal to evaluate; None: there are no more."""
+
+    def report(self, number: int, chunk: int, observation: Observation) -> bool:
+        """Take the observation of a chunk of images; return whether the trial is to stop."""
+
+    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
+        """Take the end of a trial: all chunks were seen, it was stopped, or it failed."""

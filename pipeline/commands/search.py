@@ -1,0 +1,186 @@
+"""A search from beginning to end: the place where all parts are put together.
+
+Whatever can be refused is refused first, before anything is written; then what every trial shares
+is computed, trials run, and the best is compared with its rivals on images of their own.
+"""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Unpack
+
+from rich.console import Console
+
+from pipeline.cluster import Cluster, InProcess
+from pipeline.commands.result import Result
+from pipeline.preparation.models import device
+from pipeline.preparation.prepare import Preparation, prepare
+from pipeline.preparation.starts import baselines, front_baselines
+from pipeline.preparation.study import Study
+from pipeline.proposals import Proposals
+from pipeline.reports.progress import TerminalDisplay
+from pipeline.searching.driver import Driver, Plan
+from pipeline.searching.result import choose, conclude
+from pipeline.searching.rivals import run_rivals
+from pipeline.study.budgets import BudgetSchedule
+from pipeline.study.definition import Definition
+from pipeline.study.folder import exclusive
+from pipeline.study.progress import Display
+from pipeline.study.request import Request, Wishes
+from pipeline.study.trials import Trial
+from pipeline.tracking import StudyRun, Tracker, sqlite_uri
+from search_spaces import SearchSpace, load
+
+
+def search(
+    space: str | Path | SearchSpace,
+    out: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    cluster: Cluster | str | None = None,
+    workers: int = 1,
+    tracking: Tracker | str | None = None,
+    display: Display | None = None,
+    **wishes: Unpack[Wishes],
+) -> Result:
+    """Find the allocation of least KL within the budget of a search space.
+
+    Args:
+        space: a bundled space, the path of a YAML file, or a space.
+        out: the study's folder, by default studies/SPACE.
+        weights: a local file, by default the space's or the pretrained ones of timm's hub.
+        cluster: where trials run: `auto` or the address of a Ray cluster, or a cluster. By default
+            this process, or with several workers Ray on this machine.
+        workers: how many trials run at once.
+        tracking: the URI of an MLflow server or store, or a tracker; by default a store in the
+            study's folder.
+        display: shows the progress; by default bars in a terminal or notebook.
+        **wishes: other fields of `pipeline.Request`: `images`, `trials`, `seed`, `resume` and more.
+
+    Raises:
+        IgqError: anything that the request gets wrong, before any work starts.
+        KeyboardInterrupt: the search was interrupted; it can be resumed.
+
+    >>> import pipeline
+    >>> tracking = pipeline.InMemoryTracker()
+    >>> fast = {"trials": 4, "rivals": False, "figures": False}
+    >>> result = pipeline.search("demo", tracking=tracking, resume=True, **fast)
+    ... # doctest: +ELLIPSIS
+    reading images ...
+    >>> len(result.trials)
+    4
+    """
+    loaded = space if isinstance(space, SearchSpace) else load(space)
+    folder = Path(out) if out else Path("studies") / loaded.name
+    request = Request(loaded, folder, Path(weights) if weights else None, **wishes)
+    shown = TerminalDisplay(Console()) if display is None else nullcontext(display)
+    with shown as watched:
+        return run(request, _cluster(cluster, workers), _tracker(tracking, request.out), watched)
+
+
+def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) -> Result:
+    """Run the search that a request describes; everything is kept in `request.out`.
+
+    Raises:
+        IgqError: anything that the request gets wrong, before any work starts.
+        KeyboardInterrupt: the search was interrupted; it can be resumed.
+
+    >>> import pipeline, search_spaces
+    >>> from pipeline.study.progress import SilentDisplay
+    >>> request = pipeline.Request(search_spaces.load("demo"), Path("studies/demo"), trials=5,
+    ...                            rivals=False, figures=False, resume=True)
+    >>> result = run(request, pipeline.InProcess(), pipeline.InMemoryTracker(), SilentDisplay())
+    >>> len(result.trials)
+    5
+    """
+    study = Study.create(request, display, cluster.check)
+    with exclusive(study.folder, request.resume):
+        tracker.start(_study_run(study))
+        study.definition.write(study.folder)
+        try:
+            preparation = prepare(study, display)
+            trials = _run_trials(request, preparation, cluster, tracker, display)
+            found = choose(preparation, trials, display)
+            rivals = []
+            if request.rivals and not request.front:
+                rivals = run_rivals(request, preparation, found.passes, cluster, display)
+            conclude(preparation, found, rivals, tracker, display, request.figures)
+        except BaseException:
+            tracker.interrupt()
+            raise
+    return Result.of(study)
+
+
+def _cluster(cluster: Cluster | str | None, workers: int) -> Cluster:
+    if cluster is None and workers == 1:
+        return InProcess(device())
+    if cluster is None or isinstance(cluster, str):
+        from pipeline.cluster.ray import RayCluster  # Ray takes seconds to load
+
+        return RayCluster(cluster, workers)
+    return cluster
+
+
+def _tracker(tracking: Tracker | str | None, out: Path) -> Tracker:
+    if tracking is None or isinstance(tracking, str):
+        from pipeline.tracking.mlflow import MlflowTracker  # MLflow takes seconds to load
+
+        return MlflowTracker(tracking or sqlite_uri(out))
+    return tracking
+
+
+def _study_run(study: Study) -> StudyRun:
+    definition, space = study.definition, study.space
+    return StudyRun(
+        name=space.name,
+        key=definition.key,
+        budget=study.budget,
+        params={
+            "model": space.model.name,
+            "weights": definition.weights or "pretrained",
+            "weight_bits": str(space.weight_bits),
+            "activation_bits": str(space.activation_bits),
+            "num_groups": str(list(space.num_groups)),
+            "budget": str(space.budget),
+            **({"max_size": str(space.max_size)} if space.max_size else {}),
+            **_run_params(definition),
+            "folder": str(study.folder.path.absolute()),
+        },
+    )
+
+
+def _run_params(definition: Definition) -> dict[str, str | int]:
+    return {
+        "seed": definition.seed,
+        "sampler": definition.sampler.value,
+        "compiled": definition.execution.compiled,
+        "bfloat16": definition.execution.bfloat16,
+        "front": str(definition.front),
+        **{f"{purpose}_images": source for purpose, source in definition.sources.items()},
+    }
+
+
+def _run_trials(
+    request: Request,
+    preparation: Preparation,
+    cluster: Cluster,
+    tracker: Tracker,
+    display: Display,
+) -> tuple[Trial, ...]:
+    schedule = BudgetSchedule(preparation.budget, preparation.budget)
+    first = baselines(preparation, request.num_trials, request.seed)
+    if request.front:
+        schedule = BudgetSchedule.around(preparation.limits)
+        first = front_baselines(preparation, schedule, request.num_trials)
+    proposals = Proposals(
+        preparation.study.folder.journal,
+        request.space.name,
+        preparation.limits,
+        schedule,
+        first,
+        request.sampler,
+        request.seed,
+    )
+    plan = Plan(request.num_trials, len(preparation.task.images), schedule.high)
+    driver = Driver(proposals, tracker, plan, display)
+    cluster.run(preparation.task, driver)
+    return driver.snapshot.ended

@@ -1,0 +1,8 @@
+"""Images: found by timm's dataset factory, preprocessed as the model wants, drawn disjointly."""
+
+from pipeline.data.draw import draw, load_all
+from pipeline.data.images import Images
+from pipeline.data.preprocessing import Preprocessing
+from pipeline.data.sources import DIGITS, ImageSource, open_source
+
+__all__ = ["DIGITS", "ImageSource", "Images", "Preprocessing", "draw", "load_all", "open_source"]

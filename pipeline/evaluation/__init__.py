@@ -1,0 +1,1 @@
+"""Evaluation: allocations on search images, chunk by chunk, and on validation images."""

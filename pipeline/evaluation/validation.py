@@ -1,0 +1,169 @@
+"""Allocations measured on images that no choice was made on.
+
+The KL and the answer of each contender on every image are kept, so that any two can be compared in
+pairs later, in this study or over several that differ in their seed alone. Compute is counted in
+passes: one image through the whole model, once.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from igq import Allocation, Limits, Score, Unit, evaluate
+from igq.costs import Number
+from igq.evaluation import accuracy, log_probabilities
+from igq.progress import Progress, part, silent
+from igq.quantized import accelerate, assemble, set_quantizers, set_weights
+from pipeline.data import Images
+from pipeline.errors import StudyError
+from pipeline.evaluation.task import Task
+from pipeline.files import read_json, write_json
+from pipeline.study.trials import Trial
+
+BEST = "best"
+"""The name of the search's own answer, beside its rivals."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trial that stands for a way of finding allocations, and the compute of that way."""
+
+    name: str
+    trial: Trial
+    passes: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A contender on the validation images, image by image."""
+
+    name: str
+    number: int
+    """The number of its trial."""
+    costs: Mapping[Unit, Number]
+    """Unit -> cost, the budget's unit first."""
+    overhead: float
+    """The share of BOPs that grouping adds."""
+    passes: int
+    """Image-forward-passes of the search for it."""
+    search_kl: float
+    """KL on the search images, which the choice was made on."""
+    kls: tuple[float, ...]
+    correct: tuple[bool, ...] | None
+    """Whether the label is predicted; None without labels."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All contenders of a study on its validation images."""
+
+    measured: tuple[Measured, ...]
+    reference_top1: float | None
+    """Top-1 of the full-precision model on the same images."""
+
+    @property
+    def images(self) -> int:
+        """The number of images, which all contenders saw."""
+        return len(self.measured[0].kls)
+
+
+def measure(
+    model: nn.Module,
+    task: Task,
+    limits: Limits,
+    contenders: Sequence[Contender],
+    images: Images,
+    progress: Progress = silent,
+) -> Validation:
+    """Measure contenders on the same images; an allocation that several share is measured once.
+
+    `model` is the full-precision one.
+    """
+    allocations = list(dict.fromkeys(c.trial.proposal.allocation for c in contenders))
+    parts = len(allocations) + 1
+    reference = log_probabilities(model, images.values, progress=part(progress, 0, parts))
+    corrected = copy.deepcopy(task.model).to(next(model.parameters()).device)
+    first = task.candidates.select(allocations[0])
+    quantized = assemble(corrected, first, task.weights_of(allocations[0]))
+    accelerate(quantized, task.execution, max(task.candidates.num_groups))
+
+    def score(number: int, allocation: Allocation) -> Score:
+        set_quantizers(quantized, task.candidates.select(allocation))
+        set_weights(quantized, task.weights_of(allocation))
+        told = part(progress, number, parts)
+        size = task.chunk_size
+        return evaluate(quantized, images.values, reference, images.labels, size, told)
+
+    scores = {a: score(number, a) for number, a in enumerate(allocations, start=1)}
+    measured = (_measured(c, scores[c.trial.proposal.allocation], limits) for c in contenders)
+    top1 = None if images.labels is None else accuracy(reference, images.labels)
+    return Validation(tuple(measured), top1)
+
+
+def _measured(contender: Contender, score: Score, limits: Limits) -> Measured:
+    proposal = contender.trial.proposal
+    assert score.kls is not None  # there was a reference
+    return Measured(
+        contender.name,
+        proposal.number,
+        proposal.costs,
+        limits.table.overhead(proposal.cost),
+        contender.passes,
+        contender.trial.observation.kl,
+        tuple(score.kls.tolist()),
+        None if score.correct is None else tuple(score.correct.tolist()),
+    )
+
+
+def save_validation(path: Path, validation: Validation) -> None:
+    """Write the KL and answer of every contender on every image."""
+    rows = [
+        {
+            "name": m.name,
+            "number": m.number,
+            "bops": m.costs[Unit.BOPS],
+            "overhead": m.overhead,
+            "forwards": m.passes,
+            "search_kl": m.search_kl,
+            "kls": list(m.kls),
+            "correct": None if m.correct is None else list(m.correct),
+            "size": m.costs.get(Unit.BYTES),
+        }
+        for m in validation.measured
+    ]
+    write_json(path, {"measured": rows, "reference_top1": validation.reference_top1})
+
+
+def load_validation(path: Path) -> Validation:
+    """Read a validation back.
+
+    Raises:
+        StudyError: the study has not come to its end, or the file is damaged.
+
+    >>> import pipeline
+    >>> len(pipeline.load_validation(Path("studies/demo/validation.json")).measured[0].kls)
+    400
+    """
+    try:
+        content: Mapping[str, Any] = read_json(path)
+        return Validation(tuple(map(_read, content["measured"])), content["reference_top1"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{path} must hold a study's validation, but: {error!r}") from error
+
+
+def _read(row: Mapping[str, Any]) -> Measured:
+    size = {} if row.get("size") is None else {Unit.BYTES: row["size"]}
+    return Measured(
+        row["name"],
+        row["number"],
+        {Unit.BOPS: row["bops"], **size},
+        row["overhead"],
+        row["forwards"],
+        row["search_kl"],
+        tuple(row["kls"]),
+        row["correct"] and tuple(row["correct"]),
+    )

@@ -1,0 +1,1 @@
+"""Preparation: a study opened, and the parts that all its trials share."""

@@ -1,0 +1,93 @@
+"""Everything that a study computes once: candidates, weights, reference, sensitivities.
+
+All of it follows from the weights, the images and the space. Fitting and sensitivities take long
+and are kept in the study's cache under a hash of what they follow from; the budget is not part of
+it, so that another budget starts from the same tables.
+"""
+
+import copy
+from dataclasses import dataclass
+
+from torch import nn
+
+from igq import Allocation, Layer, Limits
+from igq.allocation import uniform_allocations
+from igq.costs import Number
+from igq.evaluation import log_probabilities
+from pipeline.evaluation.objective import Objective
+from pipeline.evaluation.task import Task
+from pipeline.preparation.sensitivities import Table, measured, predicted
+from pipeline.preparation.study import CALIBRATION, SEARCH, Study
+from pipeline.study.progress import Display
+
+CHUNKS = 8
+"""Reports of a trial that is not stopped (our choice: the pruner needs at least 4)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """A study with everything that it computes once."""
+
+    study: Study
+    task: Task
+    measured: Table
+    """Measured sensitivities (Eq. 9)."""
+    predicted: Table | None = None
+    """Sensitivities as gradients predict them; None where bits are searched."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The full-precision model."""
+        return self.study.model
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the model."""
+        return self.study.layers
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the search."""
+        return self.study.limits
+
+    @property
+    def budget(self) -> Number:
+        """The space's budget."""
+        return self.study.limits.budget
+
+    @property
+    def passes(self) -> int:
+        """Image-forward-passes of both tables of sensitivities."""
+        return self.measured.passes + (self.predicted.passes if self.predicted else 0)
+
+
+def prepare(study: Study, display: Display) -> Preparation:
+    """Compute the parts that all trials share, or read them from the cache.
+
+    Raises:
+        StudyError: the cache is damaged, or the folder cannot be written.
+    """
+    calibration, search = study.calibration, study.images[SEARCH]
+    calibration.compute(study.model, study.images[CALIBRATION], display)
+    travelling = copy.deepcopy(study.model).cpu()  # to workers, which may have another device
+    changed, weights = calibration.weights(travelling)
+    task = Task(
+        model=changed,
+        weights=weights,
+        candidates=calibration.candidates(study.model),
+        images=search.values,
+        reference=log_probabilities(study.model, search.values),
+        chunk_size=max(1, -(-len(search) // CHUNKS)),
+        execution=study.definition.execution,
+    )
+    if task.execution.compiled:
+        _compile(study, task, display)
+    return Preparation(study, task, measured(study, task, display), predicted(study, task, display))
+
+
+def _compile(study: Study, task: Task, display: Display) -> None:
+    """Fill the compiler's cache, which workers share."""
+    display.step("compiling: up to half a minute the first time, a few seconds when it is cached")
+    limits = study.limits
+    anything = Allocation.of(limits.expand(uniform_allocations(limits.table)[0]))
+    next(Objective(task, next(study.model.parameters()).device).evaluate(anything))

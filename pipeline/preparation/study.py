@@ -1,0 +1,193 @@
+"""A study, opened: its definition, model, layers, limits and images, resolved once.
+
+Search, export, reports and benchmarks all begin here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from igq import Layer, Limits, Scheme, layers
+from igq.costs import Number
+from igq.quantized import Execution
+from pipeline.data import Images, ImageSource, Preprocessing, draw, open_source
+from pipeline.errors import DataError, StudyError
+from pipeline.evaluation.execution import execution
+from pipeline.files import read_json
+from pipeline.preparation.calibration import Calibration
+from pipeline.preparation.costs import limits_of
+from pipeline.preparation.models import device, load_model
+from pipeline.proposals import read_trials
+from pipeline.study.definition import Definition, check_same
+from pipeline.study.final import Final, load_final
+from pipeline.study.folder import Folder, check_folder, check_unlocked
+from pipeline.study.progress import Display
+from pipeline.study.request import Request
+from pipeline.study.trials import Trial
+from search_spaces import SearchSpace
+
+CALIBRATION, SEARCH, VALIDATION, FINAL = "calibration", "search", "validation", "final"
+"""The purposes that images are drawn for, in this order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study with everything that its folder and its request decide."""
+
+    folder: Folder
+    definition: Definition
+    model: nn.Module
+    """The full-precision model, rotated as the scheme says."""
+    layers: tuple[Layer, ...]
+    limits: Limits
+    images: Mapping[str, Images]
+    """Purpose -> images; empty for a study that was opened from its folder."""
+
+    @classmethod
+    def create(
+        cls, request: Request, display: Display, check: Callable[[], None] = lambda: None
+    ) -> "Study":
+        """Resolve a request; nothing is written.
+
+        `check` is called before images are read, which takes long.
+
+        Raises:
+            IgqError: anything that the request gets wrong.
+        """
+        space, folder = request.space, Folder(request.out)
+        check_folder(folder, request.resume)
+        check_unlocked(folder)
+        model, key = load_model(space, request.weights)
+        model = model.to(device())
+        listed = layers(model)
+        limits = limits_of(space, listed, _parameters(model))
+        sources = _sources(request, model)
+        check()
+        images = draw(sources, request.seed, display.step("reading images"))
+        definition = _definition(request, key, images, _execution(request, model, listed))
+        if request.resume:
+            check_same(folder, definition)
+        return cls(folder, definition, model, listed, limits, images)
+
+    @classmethod
+    def open(cls, path: Path, weights: Path | None = None) -> "Study":
+        """Open the study in a folder, also one of an older version; no images are read.
+
+        `weights` is for weights that were moved since; they must be the same ones.
+
+        Raises:
+            StudyError: there is no study, it is damaged, or the weights are others.
+            WeightsError: the weights cannot be read.
+        """
+        folder = Folder(path)
+        definition = Definition.read(folder)
+        noted = Path(definition.weights) if definition.weights else None
+        model, key = load_model(definition.space, weights or noted)
+        check_weights(key, definition.model)
+        listed = layers(model)
+        limits = limits_of(definition.space, listed, _parameters(model))
+        return cls(folder, definition, model, listed, limits, {})
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return self.definition.space
+
+    @property
+    def scheme(self) -> Scheme:
+        """How the model is quantized."""
+        return self.space.scheme
+
+    @property
+    def budget(self) -> Number:
+        """The space's budget, in the unit of the first limit."""
+        return self.limits.budget
+
+    @property
+    def calibration(self) -> Calibration:
+        """The files of the study's calibration."""
+        definition = self.definition
+        key = definition.images[CALIBRATION]
+        return Calibration(self.folder, self.space, definition.model, key)
+
+    def trials(self) -> tuple[Trial, ...]:
+        """Read the trials that have ended.
+
+        Raises:
+            StudyError: there is no journal.
+        """
+        return read_trials(self.folder.journal, self.space.name, self.limits)
+
+    def final(self) -> Final | None:
+        """Read the final round; None where there was none.
+
+        Raises:
+            StudyError: the file is damaged.
+        """
+        return load_final(self.folder.final)
+
+
+def check_weights(found: str, expected: str) -> None:
+    """Refuse a model with other weights than the study's.
+
+    Raises:
+        StudyError: the hashes differ.
+    """
+    if found != expected:
+        raise StudyError(
+            f"`weights` must be those that were searched, whose hash is {expected}, "
+            f"but got {found}."
+        )
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _sources(request: Request, model: nn.Module) -> dict[str, tuple[ImageSource, int, int]]:
+    """Return purpose -> source of its images, and the least and most to draw from it."""
+    space, images = request.space, request.images or request.space.images
+    if images is None:
+        raise DataError("`images` must be given, as the search space names none; use --images DIR.")
+    preprocessing = Preprocessing.of(model)
+    names = {
+        CALIBRATION: request.calibration or images,
+        SEARCH: images,
+        VALIDATION: request.validation or images,
+        FINAL: images,
+    }
+    opened = {name: open_source(name, preprocessing) for name in set(names.values())}
+    counts = {
+        CALIBRATION: (space.calibration_images, space.calibration_images),
+        SEARCH: (space.search_images, space.search_images),
+        VALIDATION: (2, max(2, space.validation_images)),  # a standard error needs two
+        FINAL: (0, 0 if request.front else space.final_images),
+    }
+    return {purpose: (opened[names[purpose]], *counts[purpose]) for purpose in names}
+
+
+def _execution(request: Request, model: nn.Module, listed: tuple[Layer, ...]) -> Execution:
+    """Return how trials are computed; a resumed study goes on as it began."""
+    if request.resume:
+        return Execution(**read_json(Folder(request.out).study).get("execution", {}))
+    images = request.num_trials * request.space.search_images
+    return execution(request.engine, listed, images, next(model.parameters()).device)
+
+
+def _definition(
+    request: Request, model: str, images: Mapping[str, Images], execution: Execution
+) -> Definition:
+    weights = request.weights or request.space.weights
+    return Definition(
+        space=request.space,
+        weights=str(Path(weights).absolute()) if weights else "",
+        model=model,
+        images={purpose: drawn.fingerprint for purpose, drawn in images.items()},
+        sources={purpose: drawn.source for purpose, drawn in images.items()},
+        seed=request.seed,
+        sampler=request.sampler,
+        execution=execution,
+        front=request.front,
+    )

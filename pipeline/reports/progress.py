@@ -1,0 +1,104 @@
+"""The progress of a command: bars in a terminal or notebook, lines now and then elsewhere."""
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from igq.progress import Progress
+from pipeline.study.best import best, best_of
+from pipeline.study.trials import Origin, Snapshot, State
+
+BASELINES = (Origin.UNIFORM, Origin.ILP, Origin.FISHER, Origin.RANDOM)
+"""The baselines that the best is shown beside."""
+QUIET_SECONDS = 10.0
+"""The least seconds between two lines where there are no bars."""
+
+
+class TerminalDisplay:
+    """Shows the progress of one command: bars in a terminal or notebook, lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = console.is_terminal or console.is_jupyter
+        self._progress = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._live = Live(self._progress, console=console, refresh_per_second=4)
+        self._task = self._progress.add_task("", visible=False)
+        self._printed = 0.0
+        self._before: int | None = None
+        self._since: tuple[float, int] | None = None
+
+    def __enter__(self) -> "TerminalDisplay":
+        if self._bars:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bars:
+            self._live.update(Text(""))
+            self._live.stop()
+
+    def step(self, name: str) -> Progress:
+        """Announce a step; the function returned takes the share of it that is done."""
+        self._progress.reset(self._task, description=name, total=1.0, visible=True)
+        if not self._bars:
+            self.console.print(f"{name} ...")
+            self._printed = time.monotonic()
+
+        def advance(share: float) -> None:
+            self._progress.update(self._task, completed=share)
+            self._say(f"  {name}: {share:.0%}")
+
+        return advance
+
+    def trials(self, snapshot: Snapshot) -> None:
+        """Show the progress of the search."""
+        ended = len(snapshot.ended)
+        if self._before is None:
+            self._before = ended
+            self._progress.reset(
+                self._task, description="trials", total=snapshot.wanted, visible=True
+            )
+        elif self._since is None and ended > self._before:  # until here workers started as well
+            self._since = time.monotonic(), ended
+        self._progress.update(self._task, completed=ended)
+        if self._bars:
+            self._live.update(Group(self._progress, Text(f"  {progress_line(snapshot)}")))
+        else:
+            self._say(f"{progress_line(snapshot)}, {self._time_left(snapshot)}")
+
+    def _time_left(self, snapshot: Snapshot) -> str:
+        ended = len(snapshot.ended)
+        if self._since is None or ended == self._since[1]:
+            return "time left unknown"
+        each = (time.monotonic() - self._since[0]) / (ended - self._since[1])
+        return f"about {each * (snapshot.wanted - ended):.0f} s left"
+
+    def _say(self, line: str) -> None:
+        now = time.monotonic()
+        if not self._bars and now - self._printed >= QUIET_SECONDS:
+            self.console.print(line)
+            self._printed = now
+
+
+def progress_line(snapshot: Snapshot) -> str:
+    """Return trials by state, and the best KL beside the baselines'."""
+    counts = {state: sum(t.state is state for t in snapshot.ended) for state in State}
+    parts = [f"{len(snapshot.ended)}/{snapshot.wanted} trials, {snapshot.running} running"]
+    parts += [f"{n} {state.value.replace('_', ' ')}" for state, n in counts.items() if n]
+    line = ", ".join(parts)
+    found = best(snapshot.ended, snapshot.budget)
+    if found is None:
+        return line
+    known = ((o, best_of(snapshot.ended, o, snapshot.budget)) for o in BASELINES)
+    beside = ", ".join(f"{origin} {trial.kl:.4f}" for origin, trial in known if trial is not None)
+    return f"{line} | KL: best {found.kl:.4f}" + (f" ({beside})" if beside else "")

@@ -1,0 +1,1 @@
+"""Science: the authors' table, and its reproduction."""

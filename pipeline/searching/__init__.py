@@ -1,0 +1,1 @@
+"""Searching: the driver of trials, rivals, the final round, and the result."""

@@ -1,0 +1,163 @@
+"""The end of a search: choose the best trial, compare it on unseen images, write the result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from igq import Unit
+from igq.settings import plain
+from pipeline.analysis.comparison import Comparison, compared
+from pipeline.data import Images
+from pipeline.errors import StudyError
+from pipeline.evaluation.validation import BEST, Contender, Validation, measure, save_validation
+from pipeline.files import write_json
+from pipeline.preparation.prepare import Preparation
+from pipeline.preparation.study import FINAL, VALIDATION
+from pipeline.searching.final_round import play
+from pipeline.searching.rivals import RANDOM, search_passes
+from pipeline.study.best import best, best_of, chosen, front
+from pipeline.study.final import Final, save_final
+from pipeline.study.progress import Display
+from pipeline.study.trials import Origin, Trial, passes
+from pipeline.tracking import Metrics, Tracker
+
+
+@dataclass(frozen=True)
+class Found:
+    """The trials of a search that has ended, and the best of them."""
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    final: Final | None
+    passes: int
+    """Image-forward-passes that the search took."""
+
+
+def choose(preparation: Preparation, trials: tuple[Trial, ...], display: Display) -> Found:
+    """Choose the best trial of a search, in a final round where the study has images for one.
+
+    Raises:
+        StudyError: no trial completed; the message says what went wrong in those that failed.
+    """
+    if best(trials, preparation.budget) is None:
+        errors = sorted({trial.error for trial in trials if trial.error})
+        raise StudyError(f"no trial completed within the budget. {' '.join(errors)}".strip())
+    final, images = None, preparation.study.images[FINAL]
+    if len(images):
+        progress = display.step("final round: the best few on images that no trial saw")
+        final = play(preparation, trials, images, progress)
+    taken = chosen(trials, preparation.budget, final)
+    assert taken is not None  # finalists are trials
+    spent = search_passes(trials, preparation) + (final.passes if final else 0)
+    return Found(trials, taken, final, spent)
+
+
+def conclude(
+    preparation: Preparation,
+    found: Found,
+    rivals: Sequence[Contender],
+    tracker: Tracker,
+    display: Display,
+    figures: bool = True,
+) -> None:
+    """Measure the best and its rivals on the validation images; write and track the result."""
+    folder, images = preparation.study.folder, preparation.study.images[VALIDATION]
+    progress = display.step("comparing on images that the search did not see")
+    contenders = _contenders(preparation, found, rivals)
+    validation = measure(
+        preparation.model, preparation.task, preparation.limits, contenders, images, progress
+    )
+    save_validation(folder.validation, validation)
+    save_final(folder.final, found.final)
+    rows = compared(validation)
+    content = _content(preparation, found, rows, validation, images)
+    write_json(folder.result, content)
+    tracker.finish(
+        metrics=_metrics(found, rows),
+        tags={"igq.best_trial": str(found.best.number)},
+        tables={"allocation.json": content["best"]["allocation"], "result.json": content},
+        files=_figures(preparation, found, rows, display) if figures else [],
+    )
+
+
+def _contenders(
+    preparation: Preparation, found: Found, rivals: Sequence[Contender]
+) -> list[Contender]:
+    """Return the best, then what it is compared with, each with the compute that it took."""
+    budget, trials = preparation.budget, found.trials
+    contenders = [Contender(BEST, found.best, found.passes)]
+    taken = {
+        Origin.UNIFORM: 0,
+        Origin.ILP: preparation.measured.passes,
+        Origin.FISHER: preparation.predicted.passes if preparation.predicted else 0,
+    }
+    for origin, spent in taken.items():
+        if (baseline := best_of(trials, origin, budget)) is not None:
+            contenders.append(Contender(origin.value, baseline, spent))
+    if not rivals and (drawn := best_of(trials, Origin.RANDOM, budget)) is not None:
+        few = [trial for trial in trials if trial.proposal.origin is Origin.RANDOM]
+        contenders.append(Contender(RANDOM, drawn, passes(few)))
+    return [*contenders, *rivals]
+
+
+def _content(
+    preparation: Preparation,
+    found: Found,
+    rows: Sequence[Comparison],
+    validation: Validation,
+    images: Images,
+) -> dict[str, Any]:
+    """Return the result as plain data; the names are those of result.json."""
+    proposal = found.best.proposal
+    return {
+        "best": {
+            "trial": found.best.number,
+            "bops": proposal.cost,
+            "size": proposal.costs.get(Unit.BYTES),
+            "search_kl": found.best.kl,
+            "allocation": plain(proposal.allocation),
+        },
+        "final": found.final.json() if found.final else None,
+        "budget": preparation.budget,
+        "validation": {
+            "source": images.source,
+            "images": len(images),
+            "fingerprint": images.fingerprint,
+            "reference_top1": validation.reference_top1,
+        },
+        "front": [
+            {"trial": trial.number, "bops": trial.proposal.cost, "search_kl": trial.kl}
+            for trial in front(found.trials)
+        ],
+        "comparisons": [row.json() for row in rows],
+    }
+
+
+def _metrics(found: Found, rows: Sequence[Comparison]) -> Metrics:
+    """Return the result as MLflow's metrics."""
+    metrics = {"best_kl": found.best.kl or 0.0, **found.best.proposal.metrics}
+    if found.final is not None:
+        metrics["final_kl"] = found.final.kl(found.best.number)
+    for row in rows:
+        metrics[f"validation_kl_{row.name}"] = row.kl.mean
+        metrics[f"forwards_{row.name}"] = float(row.passes)
+        if row.top1 is not None:
+            metrics[f"validation_top1_{row.name}"] = row.top1.mean
+        if row.difference is not None:
+            metrics |= {
+                f"best_less_{row.name}": row.difference.mean,
+                f"best_less_{row.name}_low": row.difference.low,
+                f"best_less_{row.name}_high": row.difference.high,
+            }
+    return metrics
+
+
+def _figures(
+    preparation: Preparation, found: Found, rows: Sequence[Comparison], display: Display
+) -> list[Path]:
+    from pipeline.reports.figures import write_figures  # matplotlib takes a second to load
+
+    display.step("drawing figures")
+    folder, layers = preparation.study.folder, preparation.layers
+    return write_figures(folder.figures, found.trials, preparation.budget, layers, found.best, rows)

@@ -1,0 +1,149 @@
+"""The definition of a study: what makes two studies the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from igq.quantized import EAGER, Execution
+from pipeline.errors import StudyError
+from pipeline.files import read_json, write_json
+from pipeline.study.folder import Folder
+from pipeline.study.request import Sampler
+from search_spaces import SearchSpace
+
+_NOT_DECISIVE = {"weights", "images", "trials", "description"}
+"""Fields of a space that do not affect results: hashes stand for weights and images."""
+_BEFORE = {
+    "softmax_method": "rows",
+    "assignment": "nearest",
+    "input_method": "channels",
+    "rotation": "none",
+}
+"""The methods of older studies that do not name them."""
+_WHEREABOUTS = ("weights", "sources")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Compared on `--resume`, logged, and written to study.json."""
+
+    space: SearchSpace
+    weights: str
+    """Where the weights came from, as a path or a hub's name."""
+    model: str
+    """A hash of the model's tensors."""
+    images: Mapping[str, str]
+    """Purpose -> fingerprint of its images."""
+    sources: Mapping[str, str]
+    """Purpose -> where its images came from."""
+    seed: int
+    sampler: Sampler
+    execution: Execution = EAGER
+    front: bool = False
+
+    @classmethod
+    def read(cls, folder: Folder) -> "Definition":
+        """Return the definition of the study in a folder, also of an older one.
+
+        Raises:
+            StudyError: there is no study, or its definition is damaged.
+        """
+        written = read_json(folder.study)
+        try:
+            return cls(
+                space_of(written),
+                written["weights"],
+                written["model"],
+                written["images"],
+                written["sources"],
+                written["seed"],
+                Sampler(written["sampler"]),
+                Execution(**written.get("execution", {})),
+                written.get("front", False),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise StudyError(f"{folder.study} must define a study, but: {error!r}") from error
+
+    def write(self, folder: Folder) -> None:
+        """Write the definition.
+
+        Raises:
+            StudyError: the folder cannot be written.
+        """
+        write_json(folder.study, {"key": self.key, **self.json()})
+
+    def json(self) -> dict[str, Any]:
+        """Return the definition as plain data."""
+        # A field that is not set is left out: older studies do not know the fields of today.
+        space = self.space.model_dump(mode="json", exclude=_NOT_DECISIVE, exclude_none=True)
+        return {
+            "space": space,
+            "weights": self.weights,
+            "model": self.model,
+            "images": dict(self.images),
+            "sources": dict(self.sources),
+            "seed": self.seed,
+            "sampler": self.sampler.value,
+            "execution": asdict(self.execution),
+            **({"front": True} if self.front else {}),
+        }
+
+    @property
+    def key(self) -> str:
+        """A hash of everything that decides the study's numbers: not where files lie."""
+        return digest({k: v for k, v in self.json().items() if k not in _WHEREABOUTS})
+
+
+def digest(content: Any) -> str:
+    """Return a short hash of plain data, the same in every process."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a hash of the model's tensors and their names."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        content.update(name.encode())
+        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:16]
+
+
+def space_of(written: Mapping[str, Any]) -> SearchSpace:
+    """Return the space of a study or artifact, as `Definition.json` wrote it, now or earlier."""
+    return SearchSpace.model_validate({**_BEFORE, **written["space"]})
+
+
+def check_same(folder: Folder, definition: Definition) -> None:
+    """Refuse to go on with the study of something else.
+
+    Raises:
+        StudyError: the study in the folder was started with other weights, images or settings.
+    """
+    written, now = _flat(read_json(folder.study)), _flat(definition.json())
+    if written.get("key") == definition.key:
+        return
+    decisive = [k for k in {**now, **written} if k.partition(".")[0] not in _WHEREABOUTS]
+    decisive.sort(key=lambda k: k.startswith("images."))  # they follow from all else: the last
+    name = next((k for k in decisive if k != "key" and written.get(k) != now.get(k)), "key")
+    raise StudyError(
+        f"`resume` needs the study that was started in {folder.path}, but its {name} differs: "
+        f"{_said(written, name)} then, {_said(now, name)} now. Go on as it was started, or choose "
+        "another --out for a new study."
+    )
+
+
+def _said(flat: Mapping[str, Any], name: str) -> str:
+    return repr(flat[name]) if name in flat else "not set"
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one: {"space": {"seed": 0}} as {"space.seed": 0}."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return flat

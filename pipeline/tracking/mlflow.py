@@ -1,0 +1,213 @@
+"""Studies and trials in MLflow: one parent run for each study, one nested run for each trial.
+
+Only the driver writes, from a thread: a search never waits. A study that starts again finds its
+runs by tags, `igq.study` (its key) and `igq.trial` (a number), and completes what was cut off.
+
+A trial's parameters are its origin and `groups.<layer>` for each layer, for parallel coordinates.
+Only trials that saw every image have `kl`, so that sorting by it never crowns one that was stopped
+early; all have `running_kl`, whose steps are images seen.
+"""
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+
+from pipeline.study.trials import State, Trial
+from pipeline.tracking.base import Files, Metrics, StudyRun, Tables, Tags
+from pipeline.tracking.uris import is_database, refusal, try_sqlite, without_password
+
+# MLflow reads these while it is imported: report on nobody, and print nothing of its migrations.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+
+ENDED = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED"}
+"""The status of a run by the state of its trial; KILLED for every other state."""
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "PGCONNECT_TIMEOUT": "8",
+}
+
+
+class MlflowTracker:
+    """A tracker that writes to an MLflow server, or to a store such as `sqlite_uri` names.
+
+    An error of the writing thread is raised by the next call: start and record again to mend it.
+
+    Nothing is connected to, and no store is made, before `start`.
+
+    >>> MlflowTracker("http://localhost:5000").location
+    'http://localhost:5000/#/experiments/'
+    """
+
+    def __init__(self, uri: str, experiment: str = "igq", artifacts: Path | None = None) -> None:
+        self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
+        self._parent, self._running, self._id = "", False, ""
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._queued: deque[Future[None]] = deque()
+
+    def start(self, study: StudyRun) -> None:
+        self._flush()
+        with self._reaching(**IMPATIENT):
+            self._client = _connect(self._uri)
+            self._id = _experiment_id(self._client, self._experiment, self._uri, self._artifacts)
+        with self._reaching():
+            self._parent = self._open(study)
+            found = self._runs("mlflow.parentRunId", self._parent)
+        children = {int(run.data.tags.get("igq.trial", -1)): run for run in found}
+        self._cut_off = {n: run for n, run in children.items() if run.info.status == "RUNNING"}
+        self._recorded = children.keys() - self._cut_off.keys()
+        self._running = True
+
+    def record(self, trial: Trial) -> None:
+        assert self._running, "`start` comes first"
+        while self._queued and self._queued[0].done():
+            self._queued[0].result()  # raises what went wrong, again and again
+            self._queued.popleft()
+        if trial.number not in self._recorded:
+            self._recorded.add(trial.number)
+            self._queued.append(self._writer.submit(self._write, trial, time.time_ns() // 10**6))
+
+    def finish(self, metrics: Metrics, tags: Tags, tables: Tables, files: Files) -> None:
+        assert self._running, "`start` comes first"
+        self._flush()
+        now = time.time_ns() // 10**6
+        with self._reaching():
+            self._log(self._parent, [Metric(k, v, now, 0) for k, v in metrics.items()], {}, tags)
+            for name, table in tables.items():
+                text = json.dumps(table, indent=2)
+                self._client.log_text(self._parent, text, name)
+            for file in files:
+                self._client.log_artifact(self._parent, str(file))
+            self._client.set_terminated(self._parent, "FINISHED")
+        self._running = False
+
+    def interrupt(self) -> None:
+        if not self._running:
+            return
+        self._running = False
+        try:
+            self._flush()
+        finally:
+            with self._reaching(**IMPATIENT):
+                self._client.set_terminated(self._parent, "KILLED")
+
+    @property
+    def location(self) -> str:
+        uri, run = without_password(self._uri), self._parent
+        if uri.startswith("http"):
+            return f"{uri.rstrip('/')}/#/experiments/{self._id}" + (f"/runs/{run}" if run else "")
+        return f"{uri}, experiment {self._experiment}" + (f", run {run}" if run else "")
+
+    def _open(self, study: StudyRun) -> str:
+        """Return the id of the study's parent run, RUNNING, with all of its parameters."""
+        found = self._runs("igq.study", study.key)
+        tags = {"igq.study": study.key}
+        run = found[0] if found else self._client.create_run(self._id, None, tags, study.name)
+        params = {"budget_bops": str(study.budget)} | {k: str(v) for k, v in study.params.items()}
+        missing = {k: v for k, v in params.items() if k not in run.data.params}
+        self._log(run.info.run_id, [], missing, {})
+        self._client.update_run(run.info.run_id, "RUNNING")
+        return str(run.info.run_id)
+
+    def _runs(self, tag: str, value: str) -> list[Run]:
+        query = f"tags.`{tag}` = '{value}'"
+        runs = list(page := self._client.search_runs([self._id], query))
+        while page.token:
+            page = self._client.search_runs([self._id], query, page_token=page.token)
+            runs += page
+        return runs
+
+    def _write(self, trial: Trial, now: int) -> None:
+        """Write one trial, or the rest of one that was cut off."""
+        milliseconds = round(trial.seconds * 1000)
+        tags = {"mlflow.parentRunId": self._parent, "igq.trial": str(trial.number)}
+        params = {f"groups.{k}": str(v) for k, v in trial.proposal.allocation.items()}
+        params["origin"] = str(trial.proposal.origin)
+        outcome = {"igq.origin": params["origin"], "igq.state": str(trial.state)}
+        if trial.error:  # the note is what MLflow shows as the run's description
+            outcome |= {"igq.error": trial.error, "mlflow.note.content": trial.error}
+        with self._reaching():
+            run = self._cut_off.get(trial.number) or self._client.create_run(
+                self._id, now - milliseconds, tags, f"trial-{trial.number:04d}"
+            )
+            at, status = run.info.start_time + milliseconds, ENDED.get(trial.state, "KILLED")
+            self._log(run.info.run_id, _metrics(trial, at), params, outcome)
+            self._client.set_terminated(run.info.run_id, status, at)
+
+    def _log(self, run: str, metrics: list[Metric], params: Mapping[str, str], tags: Tags) -> None:
+        """Log all in as few requests, of 100 parameters each, and as long tags as MLflow takes."""
+        ps = [Param(key, value) for key, value in params.items()]
+        ts = [RunTag(key, value[:5000]) for key, value in tags.items()]
+        for i in range(0, max(len(metrics), len(ps), len(ts)), 100):
+            part = slice(i, i + 100)
+            self._client.log_batch(run, metrics[part], ps[part], ts[part])
+
+    def _flush(self) -> None:
+        """Wait until all is written, or a write fails."""
+        queued, self._queued = self._queued, deque()
+        try:
+            for write in queued:
+                write.result()
+        finally:
+            for write in queued:
+                write.cancel()
+
+    @contextmanager
+    def _reaching(self, **requests: str) -> Iterator[None]:
+        """Raise any error as a TrackingError; the user's settings come before `requests`."""
+        added = {key: value for key, value in requests.items() if key not in os.environ}
+        os.environ.update(added)
+        try:
+            yield
+        except Exception as error:
+            raise refusal(self._uri, error) from error
+        finally:
+            for key in added:
+                del os.environ[key]
+
+
+def _connect(uri: str) -> MlflowClient:
+    """Return a client; a store is tried first, because MLflow would retry for minutes."""
+    if uri.startswith("sqlite"):
+        try_sqlite(uri)
+    elif is_database(uri):
+        from mlflow.store.db.utils import create_sqlalchemy_engine
+
+        engine = create_sqlalchemy_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path | None) -> str:
+    """Return the experiment's id; a new one keeps artifacts beside a SQLite store."""
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    if artifacts is None and uri.startswith("sqlite"):
+        artifacts = Path(uri.partition("///")[2]).parent / "artifacts"
+    location = artifacts.resolve().as_uri() if artifacts else None
+    return client.create_experiment(name, artifact_location=location)
+
+
+def _metrics(trial: Trial, at: int) -> list[Metric]:
+    values = dict(trial.proposal.metrics)
+    if trial.state is not State.OVER_BUDGET:
+        values |= {"images": float(len(trial.observation)), "seconds": trial.seconds}
+    if trial.state is State.COMPLETE and trial.kl is not None:
+        values["kl"] = trial.kl
+    curve = zip(accumulate(trial.chunks), trial.curve, strict=True)
+    running = [Metric("running_kl", kl, at, images) for images, kl in curve]
+    return [Metric(key, value, at, 0) for key, value in values.items()] + running

@@ -1,0 +1,58 @@
+"""URIs of MLflow servers and stores, and the errors of those that cannot be reached."""
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from pipeline.errors import TrackingError
+
+PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
+DATABASES = ("postgresql", "mysql", "mssql")
+
+
+def sqlite_uri(folder: Path) -> str:
+    """Return the URI of the SQLite store in a folder, the same from every working directory."""
+    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+
+
+def without_password(text: str) -> str:
+    """Return the text without user names and passwords in its URIs.
+
+    >>> without_password("postgresql://me:secret@host/mlflow")
+    'postgresql://host/mlflow'
+    """
+    return PASSWORD.sub("", text)
+
+
+def is_database(uri: str) -> bool:
+    """Return whether a URI is that of a database server.
+
+    >>> is_database("postgresql+psycopg2://host/mlflow"), is_database("http://host")
+    (True, False)
+    """
+    return uri.startswith(DATABASES)
+
+
+def try_sqlite(uri: str) -> None:
+    """Raise the error that keeps a SQLite store from being written; make its folder."""
+    path = Path(uri.partition("///")[2])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=5)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+
+
+def refusal(uri: str, error: BaseException) -> TrackingError:
+    """Return the error for a store that cannot be reached or written."""
+    reason = str(error) or type(error).__name__
+    link: BaseException | None = error
+    while link is not None:  # the system's own words, if any, say most in least
+        reason = getattr(link, "strerror", None) or reason
+        link = link.__cause__ or link.__context__
+    message = (
+        "`tracking` must be the URI of a reachable MLflow server or store, but got "
+        f"{uri}: {reason.splitlines()[0].rstrip('.')}"
+    )
+    if not uri.startswith("sqlite"):
+        message += ". Start it, or mend the URI; without --tracking a store in --out is used."
+    return TrackingError(without_password(message))

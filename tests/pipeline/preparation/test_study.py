@@ -1,0 +1,84 @@
+"""A study is created from a request, and opened from its folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from igq import Scheme
+from pipeline.cluster import InProcess
+from pipeline.commands.search import run
+from pipeline.errors import ClusterError, DataError, StudyError
+from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION, Study
+from pipeline.study.progress import Display
+from pipeline.study.request import Request
+from pipeline.tracking import InMemoryTracker
+
+Make = Callable[..., Request]
+
+
+class TestCreate:
+    def test_everything_is_resolved_and_nothing_written(
+        self, make_request: Make, display: Display, model: nn.Module
+    ) -> None:
+        request = make_request()
+        study = Study.create(request, display)
+        assert study.space is request.space
+        assert study.scheme.inputs is Scheme.BEST.inputs
+        counts = {purpose: len(images) for purpose, images in study.images.items()}
+        assert counts == {CALIBRATION: 2, SEARCH: 8, VALIDATION: 6, FINAL: 4}
+        assert study.limits.budget == study.budget > study.limits.table.minimum
+        assert [la.name for la in study.layers if la.grouped] == list(study.limits.names)
+        assert not request.out.exists()
+
+    def test_a_front_has_no_final_images(self, make_request: Make, display: Display) -> None:
+        assert len(Study.create(make_request(front=True), display).images[FINAL]) == 0
+
+    def test_a_check_that_fails_ends_it_before_images_are_read(
+        self, make_request: Make, display: Display, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail() -> None:
+            raise ClusterError("no answer")
+
+        monkeypatch.setattr("pipeline.preparation.study.draw", None)
+        with pytest.raises(ClusterError, match="no answer"):
+            Study.create(make_request(), display, fail)
+
+    def test_images_must_be_named(self, make_request: Make, display: Display) -> None:
+        with pytest.raises(DataError, match="`images` must be given"):
+            Study.create(make_request(space={"images": None}), display)
+
+
+class TestOpen:
+    @pytest.fixture
+    def request_run(self, make_request: Make, display: Display) -> Request:
+        request = make_request(trials=4)
+        run(request, InProcess(), InMemoryTracker(), display)
+        return request
+
+    def test_it_is_the_study_that_was_created(self, request_run: Request, display: Display) -> None:
+        opened = Study.open(request_run.out)
+        written = json.loads((request_run.out / "study.json").read_text())
+        assert opened.definition.key == written["key"]
+        assert opened.images == {}
+        assert len(opened.trials()) == 4
+        assert opened.final() is not None
+        assert opened.calibration.candidates_file.exists()
+
+    def test_other_weights_are_refused(
+        self, request_run: Request, write_space: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        other = write_space(tmp_path / "other", seed=1).with_name("weights.safetensors")
+        with pytest.raises(StudyError, match="`weights` must be those that were searched"):
+            Study.open(request_run.out, other)
+
+    def test_weights_may_have_been_moved(self, request_run: Request, tmp_path: Path) -> None:
+        assert request_run.space.weights is not None
+        moved = request_run.space.weights.rename(tmp_path / "moved.safetensors")
+        assert len(Study.open(request_run.out, moved).trials()) == 4
+
+    def test_a_folder_without_a_study_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(StudyError, match=r"must hold study\.json"):
+            Study.open(tmp_path)

@@ -1,0 +1,53 @@
+"""Every benchmark runs, at its smallest, on the demo's model and images."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = "--model digits --images 8 --groups 2 --bits 4"
+COMMANDS = {
+    "calibration": SMALL,
+    "candidate_cost": "--models digits --images 8 --batch 8 --groups 2 --rounds 2",
+    "corrected_weights": SMALL,
+    "decided": "--space demo --trials 10",
+    "exhaustive": SMALL,
+    "fidelity": f"{SMALL} --allocations 3",
+    "gpu_check": "--device cpu --small --models vit_tiny_patch16_224 --schemes best",
+    "inputs": f"{SMALL} --rows 0 12",
+    "mixed_bits": f"{SMALL} --groups 8",
+    "paper_allocation": "studies/demo --out paper",
+    "proposal_time": "--trials 20 --depth 2 --images 4",
+    "search_vs_plain": "--trials 4 --plain-trials 2 --validation-images 8",
+    "sensitivities": SMALL,
+}
+PARTS = {"__init__", "real", "plain", "gpu_agreement"}
+
+
+def test_every_benchmark_is_tried() -> None:
+    files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert files - PARTS == set(COMMANDS)
+
+
+def marked(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.ray if name == "search_vs_plain" else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=marked(n)) for n in COMMANDS])
+def test_a_benchmark_runs_at_its_smallest(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "studies/demo" in COMMANDS[name]:
+        (tmp_path / "studies").mkdir()
+        (tmp_path / "studies" / "demo").symlink_to(request.getfixturevalue("demo_study"))
+    # A process of its own: compiling takes much longer where signatures are checked.
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runpy\n"
+    code += f"sys.argv = [{name!r}, *{COMMANDS[name].split()!r}]\n"
+    code += f"runpy.run_module('benchmarks.{name}', run_name='__main__')"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "torch" in run.stdout, "a benchmark names its machine"

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PARALLEL := --dist loadgroup -n
+PARALLEL := -n 2 --dist loadgroup
 
 # Nothing here needs the network once it is installed, and nothing reports on its user.
 export HF_HUB_OFFLINE := 1
@@ -23,13 +23,12 @@ demo: $(INSTALLED) ## search, export and evaluate a small model, from nothing, i
 	$(BIN)/igq export studies/demo --out artifacts/demo
 	$(BIN)/igq evaluate artifacts/demo --images digits
 
-# Many of the tests that are not fast wait for processes of their own: three at once pay on two cores.
 test: check ## check, then every test and docstring example; coverage is that of the fast ones
-	$(BIN)/pytest $(PARALLEL) 2 -m fast --cov --cov-report=term:skip-covered
-	$(BIN)/pytest $(PARALLEL) 3 -m "not fast"
+	$(BIN)/pytest $(PARALLEL) -m fast --cov --cov-report=term:skip-covered
+	$(BIN)/pytest $(PARALLEL) -m "not fast"
 
 test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
-	$(BIN)/pytest $(PARALLEL) 2 -m fast
+	$(BIN)/pytest $(PARALLEL) -m fast
 
 check: $(INSTALLED) ## style, types, the imports' architecture and the documentation
 	$(BIN)/ruff check

@@ -16,9 +16,9 @@ NOT_FAST = {"slow", "ray", "gpu"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests without a mark as fast, and keep those of Ray in one process.
+    """Mark tests without a mark as fast; keep those of Ray in one process, and begin with them.
 
-    Some of them kill every worker of Ray on the machine.
+    Some of them kill every worker of Ray on the machine, and they take longest.
     """
     for item in items:
         if isinstance(item, pytest.DoctestItem) and _takes_a_study(item):
@@ -28,6 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast")
         if "ray" in marks:
             item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 def _takes_a_study(item: pytest.DoctestItem) -> bool:

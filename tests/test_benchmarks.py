@@ -20,7 +20,7 @@ COMMANDS = {
     "mixed_bits": f"{SMALL} --groups 8",
     "paper_allocation": "studies/demo --out paper",
     "proposal_time": "--trials 20 --depth 2 --images 4",
-    "search_vs_plain": "--trials 4 --plain-trials 2 --validation-images 8",
+    "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",
     "sensitivities": SMALL,
 }
 PARTS = {"__init__", "real", "plain", "gpu_agreement"}

@@ -9,6 +9,8 @@ from tests.golden.conftest import Remade
 from tests.golden.make_help import HELP, file_names, help_of
 from tests.golden.make_mlflow_names import NAMES, names_in
 
+pytestmark = pytest.mark.xdist_group("golden")  # one process makes the studies again
+
 
 @pytest.mark.slow
 def test_mlflow_shows_the_same_names(remade: Remade) -> None:

@@ -33,6 +33,8 @@ from tests.golden.make_study import (
     unpack,
 )
 
+pytestmark = pytest.mark.xdist_group("golden")  # one process makes the studies again
+
 MORE = 2
 """Trials that a resumed study gets in addition."""
 

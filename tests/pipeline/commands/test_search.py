@@ -33,7 +33,7 @@ from pipeline.study.trials import Origin, Proposal, State, Trial
 from pipeline.tracking import InMemoryTracker, StudyRun
 from search_spaces import BopsBudget
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("searches")]
 
 Make = Callable[..., Request]
 Run = Callable[..., Result]

@@ -156,6 +156,11 @@ class TestSwap:
         moved = [CHOICES.index(count(after, n)) - CHOICES.index(count(before, n)) for n in before]
         assert sorted(step for step in moved if step) in ([], [-1, 1])
 
+    def test_the_one_swap_that_fits_is_made(self) -> None:
+        table = table_of({"a": {1: 0, 2: 10}, "b": {1: 0, 2: 10}})
+        swapped = swap(Allocation.of({"a": 2, "b": 1}), table.limit(10), np.random.default_rng(0))
+        assert swapped == Allocation.of({"a": 1, "b": 2})
+
     def test_where_no_swap_fits_nothing_changes(self) -> None:
         table = table_of({"a": {1: 0, 2: 9}, "b": {1: 0, 2: 1}})
         cheap = Allocation.of({"a": 1, "b": 2})

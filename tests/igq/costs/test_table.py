@@ -155,3 +155,4 @@ class TestTies:
     def test_entries_stand_in_order_unless_a_tie_spans_blocks(self) -> None:
         assert Ties({"blocks.0": ("blocks.0.a", "blocks.0.b")}).in_order
         assert not Ties({"a": ("blocks.0.a", "blocks.1.a")}).in_order
+        assert not Ties({"a": ("blocks.0.a", "blocks.1.a"), "head": ("head",)}).in_order

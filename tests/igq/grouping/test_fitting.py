@@ -10,7 +10,7 @@ from igq import Assignment, InvalidArgumentError
 from igq.arithmetic.affine import affine_parameters, fake_quantize
 from igq.grouping import Channels
 from igq.grouping.base import assign
-from igq.grouping.fitting import MARGIN, _alternate, _condense, _spread_out
+from igq.grouping.fitting import MARGIN, _alternate, _condense, _spread_out, fit_bounds
 from tests.igq.drawn import SEEDS, fit_all, fit_one, random_activation, random_ranges
 
 
@@ -96,6 +96,13 @@ class TestFit:
         together = fit_all(ranges, [2, 4, 8])[4]
         assert torch.equal(fit_one(ranges, 4).lower, together.lower)
         assert torch.equal(fit_one(ranges, 4).upper, together.upper)
+
+    def test_ranges_that_differ_at_one_end_alone_are_told_apart(self) -> None:
+        uppers = torch.tensor([1.0, 2.0, 4.0, 8.0])
+        ranges = torch.stack((torch.zeros(4), uppers), -1)[None]
+        lower, upper = fit_bounds(ranges, [4])[4]
+        assert torch.equal(lower, torch.zeros(4))
+        assert torch.equal(upper.sort().values, uppers)
 
     def test_fitting_leaves_the_global_generator_alone(self) -> None:
         torch.manual_seed(0)

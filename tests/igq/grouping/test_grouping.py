@@ -122,6 +122,14 @@ class TestLeastError:
         expected = expected_error(torch.tensor([[-1.0, 1.0]]), groups)
         assert expected.item() == pytest.approx(real.mean().item(), rel=0.2)
 
+    @pytest.mark.parametrize("unit", [2.0**-20, 2.0**10])
+    def test_the_unit_of_the_values_does_not_matter(self, unit: float) -> None:
+        ranges, bounds = torch.tensor([[-1.0, 2.0], [-0.2, 0.1]]), ((-0.5, 1.5), (-0.1, 0.1))
+        scaled = self.groups(*((low * unit, high * unit) for low, high in bounds))
+        error = expected_error(ranges * unit, scaled)
+        expected = expected_error(ranges, self.groups(*bounds)) * unit**2
+        assert torch.allclose(error, expected, rtol=1e-4, atol=0)
+
     def test_a_few_clipped_values_may_cost_less_than_a_wider_step_for_all(self) -> None:
         ranges, groups = torch.tensor([[-1.0, 1.0]]), self.groups((-0.9, 0.9), (-1.05, 1.05))
         assert assign(ranges, groups, Assignment.NEAREST).tolist() == [1]
@@ -135,9 +143,13 @@ class TestLeastError:
         ]
         assert picked == [0, 0, 0, 1]
 
-    def test_bounds_that_leave_0_out_are_taken_as_they_quantize(self) -> None:
-        ranges = torch.tensor([[0.0, 1.0]])
-        narrow, wide = self.groups((0.9, 1.0)), self.groups((0.0, 1.0))
+    @pytest.mark.parametrize("sign", [1.0, -1.0])
+    def test_bounds_that_leave_0_out_are_taken_as_they_quantize(self, sign: float) -> None:
+        def signed(one: float, other: float) -> tuple[float, float]:
+            return min(sign * one, sign * other), max(sign * one, sign * other)
+
+        ranges = torch.tensor([signed(0.0, 0.8)])
+        narrow, wide = self.groups(signed(0.4, 0.5)), self.groups(signed(0.0, 0.5))
         assert torch.equal(expected_error(ranges, narrow), expected_error(ranges, wide))
 
     @pytest.mark.parametrize("value", [0.0, 1e-20, 3.0, 1e15])

@@ -6,6 +6,7 @@ IgqError
 +-- UnsupportedModelError    a model whose layers cannot be listed or quantized
 +-- WeightsError             weights that do not fit the model, or are not finite
 +-- ArtifactError            a file that cannot be read, written or understood
++-- RuntimeLibraryError      the compiled runtime refuses its input, or is not this version's
 """
 
 
@@ -75,4 +76,17 @@ class ArtifactError(IgqError):
     >>> igq.load("nowhere")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     igq.errors.ArtifactError: nowhere could not be read as an artifact: FileNotFoundError(...)
+    """
+
+
+class RuntimeLibraryError(IgqError):
+    """The compiled runtime refuses its input, or is not the one of this version.
+
+    >>> import torch
+    >>> from igq.runtime import operators
+    >>> panel = torch.zeros(64, dtype=torch.uint8)
+    >>> operators.linear(torch.zeros(1, 1, 8), panel, 8)
+    ... # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    igq.errors.RuntimeLibraryError: a panel must have the mark of its operator, but has not.
     """

@@ -26,30 +26,31 @@ def rotation_width(channels: int) -> int:
 
 
 def rotate(
-    x: Float[Tensor, "*rows channels"], block: Float[Tensor, "width width"]
+    x: Float[Tensor, "*rows channels"], signs: Float[Tensor, " width"]
 ) -> Float[Tensor, "*rows channels"]:
-    """Return R x of each row.
+    """Return R x of each row, by a fast Hadamard transform.
 
-    >>> rotate(torch.tensor([[8.0, 0.0, 0.0, 0.0]]), rotation_block(4)).abs()
+    Every sum and difference is of two numbers, so that other programs can repeat it bit for bit;
+    igq/runtime does.
+
+    >>> rotate(torch.tensor([[8.0, 0.0, 0.0, 0.0]]), rotation_signs(4)).abs()
     tensor([[4., 4., 4., 4.]])
     """
-    rotated: Tensor = (x.unflatten(-1, (-1, len(block))) @ block).flatten(-2)
+    width = len(signs)
+    turned = x.unflatten(-1, (-1, width)) * signs
+    half = 1
+    while half < width:
+        first, second = turned.unflatten(-1, (-1, 2, half)).unbind(-2)
+        turned = torch.stack((first + second, first - second), dim=-2).flatten(-3)
+        half *= 2
+    rotated: Tensor = (turned * width**-0.5).flatten(-2)
     return rotated
 
 
-def rotation_block(channels: int) -> Float[Tensor, "width width"]:
-    """Return a block of R for this number of channels, transposed (our choice of R).
-
-    The block is random signs, then Sylvester's Hadamard matrix, divided by its norm.
-    """
-    width = rotation_width(channels)
-    matrix = torch.ones(1, 1)
-    while len(matrix) < width:
-        matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
+def rotation_signs(channels: int) -> Float[Tensor, " width"]:
+    """Return the random signs that begin a rotation of this number of channels (our choice)."""
     generator = torch.Generator().manual_seed(SEED)
-    signs = torch.randint(0, 2, (width, 1), generator=generator) * 2 - 1
-    block: Tensor = signs * matrix / width**0.5
-    return block
+    return torch.randint(0, 2, (rotation_width(channels),), generator=generator) * 2.0 - 1
 
 
 class RotatedLinear(nn.Linear):
@@ -67,7 +68,7 @@ class RotatedLinear(nn.Linear):
         """Return a rotated copy of the layer."""
         made = cls(source.in_features, source.out_features, source.bias is not None, "meta")
         weight = source.weight.detach()
-        made.register_buffer("rotation", rotation_block(source.in_features).to(weight), False)
+        made.register_buffer("rotation", rotation_signs(source.in_features).to(weight), False)
         made.weight = nn.Parameter(rotate(weight, made.rotation), source.weight.requires_grad)
         made.bias = source.bias
         return made.train(source.training)

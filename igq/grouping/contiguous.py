@@ -118,6 +118,17 @@ def contiguous_groups(length: int, num_groups: int) -> int:
     return -(-cells // -(-cells // num_groups))
 
 
+def contiguous_starts(length: int, num_groups: int) -> tuple[int, ...]:
+    """Return the first element of each group of an axis, and its length at last.
+
+    >>> contiguous_starts(192, 3), contiguous_starts(10, 4)
+    ((0, 64, 128, 192), (0, 3, 6, 9, 10))
+    """
+    cells = num_cells(length)
+    width = -(-length // cells) * -(-cells // num_groups)
+    return (*range(0, length, width), length)
+
+
 def fake_quantize_contiguous(
     x: Float[Tensor, "*rows length"], num_groups: int | Int[Tensor, ""], bits: Bits
 ) -> Float[Tensor, "*rows length"]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import igq
 from igq import InputMethod, InvalidArgumentError, Rotation, UnsupportedModelError
-from igq.arithmetic.rotation import RotatedLinear, rotate, rotation_block, rotation_width
+from igq.arithmetic.rotation import RotatedLinear, rotate, rotation_signs, rotation_width
 from igq.quantized import assemble, quantize_weights, rotated_layers, with_rotated
 from tests.makers import FITTED
 
@@ -23,7 +23,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def turned(x: Tensor) -> Tensor:
-    return rotate(x, rotation_block(x.shape[-1]))
+    return rotate(x, rotation_signs(x.shape[-1]))
 
 
 class TestRotate:
@@ -42,6 +42,14 @@ class TestRotate:
         spread = turned(x[None])[0].abs()
         torch.testing.assert_close(spread[:width], torch.full((width,), 8 / width**0.5))
         assert spread[width:].count_nonzero() == 0
+
+    def test_it_is_the_product_with_signs_and_sylvester_s_matrix(self) -> None:
+        matrix = torch.tensor([[1.0]])
+        for _ in range(3):
+            matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
+        x, signs = noise(5, 24), rotation_signs(24)
+        expected = ((x.view(5, 3, 8) * signs) @ matrix / 8**0.5).flatten(1)
+        torch.testing.assert_close(rotate(x, signs), expected, atol=1e-6, rtol=1e-6)
 
     def test_what_all_channels_have_in_common_does_not_become_one_huge_value(self) -> None:
         assert turned(torch.ones(1, 64)).abs().max() < 4  # 8 without signs

@@ -4,10 +4,12 @@ Examples of pipeline find a finished study in `studies/demo`.
 """
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+collect_ignore = [] if find_spec("onnx") else ["igq/formats/onnx"]
 FEW = {"trials": 4, "rivals": False, "figures": False}
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from igq.arithmetic.affine import QuantizedTensor
@@ -15,7 +14,7 @@ from igq.modules import OPERANDS, Conv2d, Linear
 from igq.quantized import quantizers
 from igq.runtime import operators  # noqa: F401  # defines igq::linear and igq::self_attention
 from igq.runtime.panels import LinearLayer, attention_panel, linear_panel
-from igq.vit.families.plain import PlainAttention
+from igq.vit.families.plain import PlainAttention, is_pre_norm_block
 
 
 class DeployedLinear(nn.Module):
@@ -120,7 +119,7 @@ def deploy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     deployed = copy.deepcopy(model, memo).eval().requires_grad_(False)
     for name, block in list(deployed.named_modules()):
-        if _is_plain(block):
+        if is_pre_norm_block(block):
             _check(held, name, block)
             deployed.set_submodule(name, DeployedBlock(block, held, name))
     for name, product in list(deployed.named_modules()):
@@ -162,20 +161,6 @@ def _check(held: dict[str, Quantizer], name: str, module: nn.Module) -> None:
             raise UnsupportedModelError(
                 f"every layer must be quantized to be deployed, but {missing[0]} is not."
             )
-
-
-def _is_plain(block: nn.Module) -> bool:
-    """Return whether a block is one that `DeployedBlock` computes."""
-    if type(block) is not Block or not isinstance(block.attn, PlainAttention):
-        return False
-    attn, mlp = block.attn, block.mlp
-    absent = (block.ls1, block.ls2, attn.q_norm, attn.k_norm, attn.norm, mlp.norm)
-    return (
-        all(isinstance(part, nn.Identity) for part in absent)
-        and isinstance(mlp.act, nn.GELU)
-        and mlp.act.approximate == "none"
-        and all(isinstance(norm, nn.LayerNorm) for norm in (block.norm1, block.norm2))
-    )
 
 
 def _is_patches(conv: Conv2d) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Float
 from timm.layers import Attention as TimmAttention
-from timm.layers import PatchEmbed
+from timm.layers import Mlp, PatchEmbed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
@@ -116,6 +116,25 @@ class Plain(Family):
             return model.forward_head(model.norm(x))  # type: ignore
 
         return [embed, *model.blocks, predict]
+
+
+def is_pre_norm_block(block: Any) -> bool:
+    """Return whether a block with slots is attention and MLP, each after a normalisation, alone.
+
+    It then computes x + proj(attention(qkv(norm1(x)))), and of that x + fc2(gelu(fc1(norm2(x)))).
+    """
+    if type(block) is not Block or not isinstance(block.attn, PlainAttention):
+        return False
+    attn, mlp_ = block.attn, block.mlp
+    absent = (block.ls1, block.ls2, attn.q_norm, attn.k_norm, attn.norm)
+    return (
+        all(not is_there(part) for part in absent)
+        and type(mlp_) is Mlp
+        and not is_there(mlp_.norm)
+        and isinstance(mlp_.act, nn.GELU)
+        and mlp_.act.approximate == "none"
+        and all(isinstance(norm, nn.LayerNorm) for norm in (block.norm1, block.norm2))
+    )
 
 
 def _heads(model: Any) -> tuple[str, ...]:

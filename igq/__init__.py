@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         IgqError,
         InfeasibleBudgetError,
         InvalidArgumentError,
+        RuntimeLibraryError,
         UnsupportedModelError,
         WeightsError,
     )
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         quantize,
         rotated,
     )
+    from igq.runtime import deploy
     from igq.scheme import Assignment, InputMethod, Rotation, Scheme, SoftmaxMethod, WeightMethod
     from igq.sensitivities import predicted_sensitivity, sensitivity
     from igq.settings import Options, Setting
@@ -71,6 +73,7 @@ _ROOMS = {
         "IgqError",
         "InfeasibleBudgetError",
         "InvalidArgumentError",
+        "RuntimeLibraryError",
         "UnsupportedModelError",
         "WeightsError",
     ),
@@ -105,6 +108,7 @@ _ROOMS = {
         "quantize",
         "rotated",
     ),
+    "runtime": ("deploy",),
     "scheme": (
         "Assignment",
         "InputMethod",
@@ -152,6 +156,7 @@ __all__ = [
     "Options",
     "Ranges",
     "Rotation",
+    "RuntimeLibraryError",
     "Scheme",
     "Score",
     "Selection",
@@ -168,6 +173,7 @@ __all__ = [
     "correct",
     "create",
     "create_pretrained",
+    "deploy",
     "evaluate",
     "fit",
     "grouped",

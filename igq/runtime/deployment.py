@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from igq.arithmetic.affine import QuantizedTensor
@@ -68,7 +68,8 @@ class DeployedPatches(nn.Module):
         patches = x.unflatten(3, (-1, wide)).unflatten(2, (-1, high))
         flat = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         embedded: Tensor = self.patch(flat)
-        return embedded.transpose(1, 2).unflatten(2, (rows, columns))
+        made: Tensor = embedded.transpose(1, 2).unflatten(2, (rows, columns))
+        return made
 
 
 class DeployedBlock(nn.Module):

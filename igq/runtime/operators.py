@@ -15,9 +15,7 @@ from igq.errors import RuntimeLibraryError
 from igq.runtime import reference
 from igq.runtime.library import checked, library
 
-_OPERATORS = torch.library.Library("igq", "DEF")
-_OPERATORS.define("linear(Tensor x, Tensor panel, int outputs, Tensor? residual=None) -> Tensor")
-_OPERATORS.define("self_attention(Tensor qkv, Tensor panel) -> Tensor")
+_OPERATORS = torch.library.Library("igq", "FRAGMENT")
 
 
 def linear(
@@ -39,7 +37,7 @@ def linear(
     >>> from igq.runtime.panels import LinearLayer, linear_panel
     >>> weight = quantize_weight(torch.eye(2), bits=8)
     >>> panel = linear_panel(LinearLayer(weight, SliceQuantizer(8, TOKENS)))
-    >>> linear(torch.tensor([[[0.0, 255.0]]]), panel, outputs=2)
+    >>> linear(torch.tensor([[[0.0, 255.0]]]), panel, outputs=2).round()
     tensor([[[  0., 255.]]])
     """
     shape = (*x.shape[:-1], outputs)
@@ -77,7 +75,7 @@ def self_attention(
     >>> from igq.runtime.panels import attention_panel
     >>> q, v = SliceQuantizer(8, HEAD_TOKENS), SliceQuantizer(8, HEAD_CHANNELS)
     >>> panel = attention_panel(1, 4, (q, q, v, SliceQuantizer(8, ContiguousKeys(), 1)))
-    >>> self_attention(torch.ones(1, 2, 12), panel)[0, 0]
+    >>> self_attention(torch.ones(1, 2, 12), panel)[0, 0].round()
     tensor([1., 1., 1., 1.])
     """
     channels = qkv.shape[-1] // 3
@@ -118,17 +116,25 @@ def _say_slow() -> None:
     )
 
 
-_OPERATORS.impl("linear", linear, "CPU")
-_OPERATORS.impl("self_attention", self_attention, "CPU")
-
-
-@torch.library.register_fake("igq::linear", lib=_OPERATORS)
-def _linear_shape(
-    x: Tensor, panel: Tensor, outputs: int, residual: Tensor | None = None
-) -> Tensor:
+def _linear_shape(x: Tensor, panel: Tensor, outputs: int, residual: Tensor | None = None) -> Tensor:
     return x.new_empty(*x.shape[:-1], outputs)
 
 
-@torch.library.register_fake("igq::self_attention", lib=_OPERATORS)
 def _attention_shape(qkv: Tensor, panel: Tensor) -> Tensor:
     return qkv.new_empty(*qkv.shape[:-1], qkv.shape[-1] // 3)
+
+
+def _register() -> None:
+    """Define both operators for torch, for the CPU and for shapes alone."""
+    _OPERATORS.define(
+        "linear(Tensor x, Tensor panel, int outputs, Tensor? residual=None) -> Tensor"
+    )
+    _OPERATORS.define("self_attention(Tensor qkv, Tensor panel) -> Tensor")
+    _OPERATORS.impl("linear", linear, "CPU")
+    _OPERATORS.impl("self_attention", self_attention, "CPU")
+    torch.library.register_fake("igq::linear", _linear_shape, lib=_OPERATORS)
+    torch.library.register_fake("igq::self_attention", _attention_shape, lib=_OPERATORS)
+
+
+if not hasattr(torch.ops.igq, "linear"):  # a process may read this file twice, as doctests do
+    _register()

@@ -18,8 +18,6 @@ from igq.arithmetic.affine import QuantizedTensor
 from igq.arithmetic.rotation import rotate
 from igq.errors import RuntimeLibraryError
 from igq.grouping import (
-    HEAD_CHANNELS,
-    HEAD_TOKENS,
     Channels,
     ContiguousChannels,
     ContiguousKeys,
@@ -29,6 +27,7 @@ from igq.grouping import (
     SliceQuantizer,
 )
 from igq.grouping.contiguous import contiguous_starts, fake_quantize_contiguous
+from igq.grouping.per_slice import HEAD_CHANNELS, HEAD_TOKENS
 from igq.runtime import panels
 from igq.scheme import Assignment
 
@@ -39,7 +38,7 @@ _ASSIGNMENTS: Mapping[int, Assignment | None] = {n: a for a, n in panels.RULES.i
 class _Sections:
     """Reads a panel's sections in order."""
 
-    bytes: NDArray[np.uint8]
+    held: NDArray[np.uint8]
     header: list[int]
 
     @classmethod
@@ -54,11 +53,11 @@ class _Sections:
 
     def take(self, start: int, size: int) -> tuple[NDArray[np.uint8], int]:
         end = start + size + -size % panels.ALIGNMENT
-        if end > len(self.bytes):
+        if end > len(self.held):
             raise RuntimeLibraryError(
                 "a panel must have as many bytes as its numbers ask for, but has not."
             )
-        return self.bytes[start : start + size], end
+        return self.held[start : start + size], end
 
     def floats(self, start: int, count: int) -> tuple[Tensor, int]:
         taken, end = self.take(start, 4 * count)

@@ -32,8 +32,10 @@ def onnx_with_operators(model: nn.Module, metadata: Mapping[str, str] | None = N
     deployed: Any = deploy(model)
     _check(deployed)
     graph = Graph("igq", domains={DOMAIN: 1})
-    channels, size = model.patch_embed.proj.in_channels, list(model.patch_embed.img_size)  # type: ignore
-    x = graph.input("images", np.float32, ["images", channels, *size])
+    high, wide = deployed.patch_embed.proj.kernel_size
+    channels = deployed.patch_embed.proj.patch.in_features // (high * wide)
+    shape = ["images", channels, *deployed.patch_embed.img_size]
+    x = graph.input("images", np.float32, shape)
     x = _embed(graph, deployed, x)
     for i, block in enumerate(deployed.blocks):
         with graph.scope(f"blocks.{i}"):
@@ -83,8 +85,12 @@ def _check(deployed: Any) -> None:
     parts = {"norm_pre": nn.Identity, "fc_norm": nn.Identity, "norm": nn.LayerNorm}
     for name, kind in parts.items():
         if not isinstance(getattr(deployed, name), kind):
-            raise UnsupportedModelError(f"{name} must be a {kind.__name__} to be written, but is not.")
-    if deployed.global_pool != "token" or not isinstance(deployed.patch_embed.proj, DeployedPatches):
+            raise UnsupportedModelError(
+                f"{name} must be a {kind.__name__} to be written, but is not."
+            )
+    if deployed.global_pool != "token" or not isinstance(
+        deployed.patch_embed.proj, DeployedPatches
+    ):
         raise UnsupportedModelError("the class token must be what is classified, but is not.")
     if hasattr(deployed, "head_dist") or deployed.num_prefix_tokens != 1 or deployed.no_embed_class:
         raise UnsupportedModelError("a class token must be the one prefix token, but is not.")
@@ -94,7 +100,10 @@ def _embed(graph: Graph, model: Any, x: str) -> str:
     """Add the patches' embedding, the class token and the positions."""
     patches: DeployedPatches = model.patch_embed.proj
     high, wide = patches.kernel_size
-    channels, (rows, columns) = patches.patch.in_features // (high * wide), model.patch_embed.grid_size
+    channels, (rows, columns) = (
+        patches.patch.in_features // (high * wide),
+        model.patch_embed.grid_size,
+    )
     with graph.scope("patch_embed"):
         cut = graph.ints(0, channels, rows, high, columns, wide)
         x = graph.node("Reshape", x, cut)

@@ -160,17 +160,20 @@ struct Join {
   float* y;  // of the first query of the block
   int64_t stride;
 
-  IGQ_INLINE void operator()(int row, int64_t line, Floats product) const {
+  IGQ_INLINE void operator()(int first, int count, int64_t line, Floats (&product)[kTileRows]) const {
     Floats scale = load<Floats>(head.scale + line * kLanes);
     Floats mean = load<Floats>(head.mean + line * kLanes);
-    Floats value = product * scale;
-    if (p.rule != Rule::kOwn)  // codes of fitted groups have zero points: the sum of v times each
-      value -= mean * (float(tokens) * map.zero_points[row] * map.rows.scales[row]);
-    if (p.flags & kKeepsSum) value = fused(all(1.0f - map.sum[row]), mean, value);
-    float* to = y + row * stride + line * kLanes;
     int64_t left = p.width - line * kLanes;
-    if (left >= kLanes) return store(to, value);
-    for (int64_t i = 0; i < left; ++i) to[i] = value[i];
+    each_row(count, [&](int r) IGQ_LAMBDA {
+      int row = first + r;
+      Floats value = product[r] * scale;
+      if (p.rule != Rule::kOwn)  // codes of fitted groups have zero points: the sum of v times each
+        value -= mean * (float(tokens) * map.zero_points[row] * map.rows.scales[row]);
+      if (p.flags & kKeepsSum) value = fused(all(1.0f - map.sum[row]), mean, value);
+      float* to = y + row * stride + line * kLanes;
+      if (left >= kLanes) return store(to, value);
+      for (int64_t i = 0; i < left; ++i) to[i] = value[i];
+    });
   }
 };
 
@@ -210,11 +213,14 @@ inline void attend(const AttentionPanel& p, const Head& head, const Keys& keys, 
     const Rows& k = head.keys[b];
     Product of{reinterpret_cast<const uint8_t*>(queries.words), 0, k.words, &end, 1, k.scales,
                k.offsets, sums, 0};
-    auto score = [&](int row, int64_t, Floats product) {
-      Floats value = fused(-zero_point, all(k.sums[row]), product) * factor;
-      store(scores + (b * kLanes + row) * kLanes, value);
+    float* to = scores + b * kLanes * kLanes;
+    auto score = [&](int first, int count, int64_t, Floats(&product)[kTileRows]) {
+      each_row(count, [&](int r) IGQ_LAMBDA {
+        Floats value = fused(-zero_point, all(k.sums[first + r]), product[r]) * factor;
+        store(to + (first + r) * kLanes, value);
+      });
     };
-    product<Wide>(of, int(std::min<int64_t>(kLanes, tokens - b * kLanes)), 0, 1, score);
+    product<Wide>(of, int(std::min<int64_t>(kLanes, tokens - b * kLanes)), 1, score);
   }
   Floats total = exponentials(scores, tokens);
   Divisor by = divisor(total);
@@ -225,8 +231,7 @@ inline void attend(const AttentionPanel& p, const Head& head, const Keys& keys, 
   Product of{head.values, keys.columns * kLanes, map.rows.words, keys.ends, keys.groups.groups,
              map.rows.scales, head.offset ? map.rows.offsets : nullptr, head.offset, 0};
   Join join{p, head, map, tokens, y, p.heads * p.width};
-  for (int64_t line = 0; line < lines; line += kTileLines)
-    product<WideRows>(of, count, line, std::min(kTileLines, lines - line), join);
+  product<WideRows>(of, count, lines, join);
 }
 
 inline void attention(const AttentionPanel& p, const AttentionCall& call, const Parallel& parallel) {

@@ -125,57 +125,52 @@ IGQ_INLINE Floats gelu(Floats x) {
   for (float c : {0.0018218625336885452f, 0.02897912822663784f, 0.2561904788017273f, 1.0f})
     q = fused(q, u, all(c));
   Floats half = x * 0.5f;
-  return fused(half, t * p / q, half);
+  return fused(half, near_quotient(t * p, q), half);
 }
 
 // Writes the values of 16 outputs of a row: scale (sum - zero point row sum) + bias, and what the
 // panel adds to it.
-template <bool Gelu, bool Residual>
 struct Finish {
   const LinearPanel& p;
+  int64_t line;
   const float* sums;      // of the rows of the block
-  const float* residual;  // of the first row of the block
+  const float* residual;  // of the first row of the block, or null
   float* y;
 
-  IGQ_INLINE void operator()(int row, int64_t line, Floats product) const {
-    int64_t output = line * kLanes, at = row * p.outputs + output;
-    Floats zero_point = load<Floats>(p.zero_point + output);
-    Floats value = fused(-zero_point, all(sums[row]), product);
-    value = fused(value, load<Floats>(p.scale + output), load<Floats>(p.bias + output));
-    if constexpr (Gelu) value = gelu(value);
-    if (output + kLanes <= p.outputs) {
-      if constexpr (Residual) value += load<Floats>(residual + at);
-      store(y + at, value);
-    } else {
-      for (int64_t i = 0; i < p.outputs - output; ++i)
-        y[at + i] = Residual ? value[i] + residual[at + i] : value[i];
-    }
+  IGQ_INLINE void operator()(int first, int count, int64_t, Floats (&product)[kTileRows]) const {
+    int64_t output = line * kLanes, left = p.outputs - output;
+    Floats scale = load<Floats>(p.scale + output), bias = load<Floats>(p.bias + output);
+    Floats zero_point = -load<Floats>(p.zero_point + output);
+    const float* added = residual ? residual + first * p.outputs + output : nullptr;
+    float* to = y + first * p.outputs + output;
+    bool with_gelu = p.flags & kGelu;
+    each_row(count, [&](int r) IGQ_LAMBDA {
+      Floats value = fused(fused(zero_point, all(sums[first + r]), product[r]), scale, bias);
+      if (with_gelu) value = gelu(value);
+      int64_t at = r * p.outputs;
+      if (left >= kLanes) {
+        if (added) value += load<Floats>(added + at);
+        store(to + at, value);
+      } else {
+        for (int64_t i = 0; i < left; ++i) to[at + i] = added ? value[i] + added[at + i] : value[i];
+      }
+    });
   }
 };
-
-template <class Kind, bool Gelu, bool Residual>
-inline void multiply(const LinearPanel& p, const Plan& plan, const Rows* rows, int64_t blocks,
-                     int64_t count, const float* residual, float* y) {
-  int64_t lines = p.lines(), stride = plan.columns * kLineOutputs / Kind::kWords;
-  for (int64_t line = 0; line < lines; line += kTileLines) {
-    int64_t together = std::min(kTileLines, lines - line);
-    for (int64_t b = 0; b < blocks; ++b) {
-      Product of{plan.lines, stride, rows[b].words, plan.ends, plan.groups, rows[b].scales,
-                 rows[b].offsets, plan.sums, lines * kLanes};
-      int64_t at = b * kLanes * p.outputs;
-      Finish<Gelu, Residual> finish{p, rows[b].sums, residual + (Residual ? at : 0), y + at};
-      product<Kind>(of, int(std::min<int64_t>(kLanes, count - b * kLanes)), line, together, finish);
-    }
-  }
-}
 
 template <class Kind>
 inline void multiply(const LinearPanel& p, const Plan& plan, const Rows* rows, int64_t blocks,
                      int64_t count, const float* residual, float* y) {
-  bool with_gelu = p.flags & kGelu;
-  auto chosen = with_gelu ? (residual ? multiply<Kind, true, true> : multiply<Kind, true, false>)
-                          : (residual ? multiply<Kind, false, true> : multiply<Kind, false, false>);
-  chosen(p, plan, rows, blocks, count, residual, y);
+  int64_t stride = plan.columns * kLineOutputs / Kind::kWords;
+  for (int64_t line = 0; line < p.lines(); ++line) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      Product of{plan.lines + line * stride, stride, rows[b].words, plan.ends, plan.groups,
+                 rows[b].scales, rows[b].offsets, plan.sums + line * kLanes, p.lines() * kLanes};
+      int64_t at = b * kLanes * p.outputs;
+      Finish finish{p, line, rows[b].sums, residual ? residual + at : nullptr, y + at};
+      product<Kind>(of, int(std::min<int64_t>(kLanes, count - b * kLanes)), 1, finish);
+    }
+  }
 }
 
 constexpr int64_t kMostBlocks = 3;  // of a task: few enough to share out, and to stay in cache

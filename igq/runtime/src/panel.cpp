@@ -33,7 +33,9 @@ class Sections {
 
   const float* finite(int64_t count) {
     const float* taken = take<float>(count);
-    for (int64_t i = 0; i < count; ++i) expect(std::isfinite(taken[i]), "finite numbers");
+    bool finite = true;
+    for (int64_t i = 0; i < count; ++i) finite &= std::fabs(taken[i]) <= 3.0e38f;
+    expect(finite, "finite numbers");
     return taken;
   }
 
@@ -95,8 +97,9 @@ LinearPanel linear_panel(const void* bytes, int64_t size) {
   p.scale = sections.finite(filled);
   p.zero_point = sections.finite(filled);
   p.bias = sections.finite(filled);
-  for (int64_t i = 0; i < p.outputs; ++i)
-    expect(whole(p.zero_point[i], p.weight_bits), "zero points that are codes");
+  bool codes = true;
+  for (int64_t i = 0; i < p.outputs; ++i) codes &= whole(p.zero_point[i], p.weight_bits);
+  expect(codes, "zero points that are codes");
   if (p.flags & kNorm) p.gain = sections.finite(p.inputs), p.shift = sections.finite(p.inputs);
   if (p.rotated) p.signs = sections.finite(p.rotated);
   p.fitted = fitted(sections, p.rule, p.groups, p.bits);

@@ -8,6 +8,7 @@
 
 // Code that is compiled for several instruction sets must be inlined: the linker keeps one copy.
 #define IGQ_INLINE inline __attribute__((always_inline))
+#define IGQ_LAMBDA __attribute__((always_inline))
 
 namespace igq {
 

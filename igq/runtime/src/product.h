@@ -5,13 +5,15 @@
 // blocks of 16, one word of 4 columns for each row in turn. One of the two is unsigned.
 #pragma once
 
+#include <algorithm>
+
 #include "panel.h"
 #include "vectors.h"
 
 namespace igq {
 namespace IGQ_TARGET {
 
-constexpr int kTileRows = 4;
+constexpr int kTileRows = 8;
 
 // The operands of a product of the rows of one block with some lines.
 struct Product {
@@ -44,81 +46,65 @@ IGQ_INLINE Ints add_product(Ints sum, Ints line, Ints row) {
   return Kind::kRowsUnsigned ? dot<Kind::kWide>(sum, row, line) : dot<Kind::kWide>(sum, line, row);
 }
 
-// Sums over groups of scale times product, of Rows rows from `first` and Lines lines from `line`.
-template <class Kind, int Rows, int Lines>
-IGQ_INLINE void tile(const Product& p, int first, int64_t line, Floats (&result)[Rows][Lines]) {
-#pragma GCC unroll 12
-  for (int i = 0; i < Rows * Lines; ++i) result[i / Lines][i % Lines] = Floats{};
-  const uint8_t* lines = p.lines + line * p.stride;
+// Sums over groups of scale times product, of kTileRows rows from `first` and one line.
+//
+// One line is as quick as three: what its codes cost to unpack is shared by eight rows, each word
+// of which is an operand in memory.
+template <class Kind>
+IGQ_INLINE void tile(const Product& p, int first, int64_t line, Floats (&result)[kTileRows]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kTileRows; ++r) result[r] = Floats{};
+  const uint8_t* codes = p.lines + line * p.stride;
   const int32_t* rows = p.rows + first;
-  int64_t at = 0;
-  for (int64_t g = 0; g < p.groups; ++g) {
-    Ints sums[Rows][Lines];
-#pragma GCC unroll 12
-    for (int i = 0; i < Rows * Lines; ++i) sums[i / Lines][i % Lines] = Ints{};
+  const float* scales = p.scales + first;
+  for (int64_t g = 0; g < p.groups; ++g, scales += kLanes) {
+    Ints sums[kTileRows] = {};
     if (p.offsets) {
-#pragma GCC unroll 12
-      for (int i = 0; i < Rows * Lines; ++i) {
-        int r = i / Lines, l = i % Lines;
-        Ints of_line = load<Ints>(p.sums + g * p.sums_stride + (line + l) * kLanes);
-        sums[r][l] = of_line * p.offsets[g * kLanes + first + r];
-      }
+      Ints of_line = load<Ints>(p.sums + g * p.sums_stride + line * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < kTileRows; ++r) sums[r] = of_line * p.offsets[g * kLanes + first + r];
     }
-    for (; at < p.ends[g]; at += Kind::kWords) {
-      Ints held[Lines];
-#pragma GCC unroll 3
-      for (int l = 0; l < Lines; ++l)
-        held[l] = load<Ints>(lines + l * p.stride + at / Kind::kWords * 64);
+    const int32_t* end = p.rows + first + int64_t(p.ends[g]) * kLanes;
+    for (; rows < end; codes += 64) {
+      Ints held = load<Ints>(codes);
 #pragma GCC unroll 2
-      for (int w = 0; w < Kind::kWords; ++w) {
-#pragma GCC unroll 4
-        for (int r = 0; r < Rows; ++r) {
-          Ints row = all(rows[(at + w) * kLanes + r]);
-#pragma GCC unroll 3
-          for (int l = 0; l < Lines; ++l) {
-            Ints of_line = held[l];
-            if constexpr (Kind::kWords == 2)
-              of_line = (w ? bits<Ints>(bits<ShortInts>(of_line) >> 4) : of_line) & 0x0f0f0f0f;
-            sums[r][l] = add_product<Kind>(sums[r][l], of_line, row);
-          }
-        }
+      for (int w = 0; w < Kind::kWords; ++w, rows += kLanes) {
+        Ints part = held;
+        if constexpr (Kind::kWords == 2)
+          part = (w ? bits<Ints>(bits<ShortInts>(held) >> 4) : held) & 0x0f0f0f0f;
+#pragma GCC unroll 8
+        for (int r = 0; r < kTileRows; ++r)
+          sums[r] = add_product<Kind>(sums[r], part, all(rows[r]));
       }
     }
-#pragma GCC unroll 12
-    for (int i = 0; i < Rows * Lines; ++i) {
-      int r = i / Lines, l = i % Lines;
-      Floats scale = all(p.scales[g * kLanes + first + r]);
-      result[r][l] = fused(to_floats(sums[r][l]), scale, result[r][l]);
+#pragma GCC unroll 8
+    for (int r = 0; r < kTileRows; ++r)
+      result[r] = fused(to_floats(sums[r]), all(scales[r]), result[r]);
+  }
+}
+
+// Call `use(first, count, line, sums)` for each tile: `count` of its rows are of the block.
+template <class Kind, class Use>
+inline void product(const Product& p, int count, int64_t lines, const Use& use) {
+  for (int64_t line = 0; line < lines; ++line) {
+    for (int first = 0; first < count; first += kTileRows) {  // rows beyond `count` are zeros
+      Floats result[kTileRows];
+      tile<Kind>(p, first, line, result);
+      use(first, std::min(kTileRows, count - first), line, result);
     }
   }
 }
 
-template <class Kind, int Rows, int Lines, class Use>
-IGQ_INLINE void one_tile(const Product& p, int first, int64_t line, const Use& use) {
-  Floats result[Rows][Lines];
-  tile<Kind, Rows, Lines>(p, first, line, result);
-#pragma GCC unroll 12
-  for (int i = 0; i < Rows * Lines; ++i)
-    use(first + i / Lines, line + i % Lines, result[i / Lines][i % Lines]);
+// Call `use(row)` for each row of a tile; whole tiles are unrolled.
+template <class Use>
+IGQ_INLINE void each_row(int count, const Use& use) {
+  if (count == kTileRows) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kTileRows; ++r) use(r);
+  } else {
+    for (int r = 0; r < count; ++r) use(r);
+  }
 }
-
-template <class Kind, int Lines, class Use>
-inline void some_lines(const Product& p, int count, int64_t line, const Use& use) {
-  int first = 0;
-  for (; first + kTileRows <= count; first += kTileRows)
-    one_tile<Kind, kTileRows, Lines>(p, first, line, use);
-  for (; first < count; ++first) one_tile<Kind, 1, Lines>(p, first, line, use);
-}
-
-// Call `use(row, line, sums)` for the first `count` rows of the block and Lines lines from `line`.
-template <class Kind, class Use>
-IGQ_INLINE void product(const Product& p, int count, int64_t line, int64_t lines, const Use& use) {
-  if (lines == 3) some_lines<Kind, 3>(p, count, line, use);
-  if (lines == 2) some_lines<Kind, 2>(p, count, line, use);
-  if (lines == 1) some_lines<Kind, 1>(p, count, line, use);
-}
-
-constexpr int64_t kTileLines = 3;
 
 }  // namespace IGQ_TARGET
 }  // namespace igq

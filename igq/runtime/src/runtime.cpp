@@ -228,6 +228,7 @@ IGQ_EXPORT int igq_linear(const char* target, const void* panel, int64_t size, c
     auto p = igq::linear_panel(panel, size);
     check_shape(p.inputs, inputs);
     check_shape(p.outputs, outputs);
+    if (images == 0) return;
     with_threads([&](const igq::Parallel& parallel) {
       wanted(target).linear(p, {x, residual, y, images, tokens}, parallel);
     });
@@ -241,6 +242,7 @@ IGQ_EXPORT int igq_attention(const char* target, const void* panel, int64_t size
     check_size(images, tokens);
     auto p = igq::attention_panel(panel, size);
     check_shape(p.heads * p.width, channels);
+    if (images == 0) return;
     with_threads([&](const igq::Parallel& parallel) {
       wanted(target).attention(p, {q, k, v, stride, y, images, tokens}, parallel);
     });

@@ -42,8 +42,8 @@ IGQ_INLINE To bits(const From& vector) {
   return made;
 }
 
-IGQ_INLINE Floats all(float value) { return Floats{} + value; }
-IGQ_INLINE Ints all(int32_t value) { return Ints{} + value; }
+IGQ_INLINE Floats all(float v) { return Floats{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
+IGQ_INLINE Ints all(int32_t v) { return Ints{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
 IGQ_INLINE Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
 
 #if defined(__AVX512F__)
@@ -97,6 +97,17 @@ IGQ_INLINE Floats quotient(Floats x, const Divisor& by) {
   return fused(fused(-by.value, near, x), by.reciprocal, near);
 #else
   return x / by.value;
+#endif
+}
+
+// A quotient within 2 units in the last place, for a divisor that is neither tiny nor huge.
+IGQ_INLINE Floats near_quotient(Floats x, Floats by) {
+#if defined(__AVX512F__)
+  Floats r = (Floats)_mm512_rcp14_ps((__m512)by);
+  r = fused(fused(-by, r, all(1.0f)), r, r);
+  return x * r;
+#else
+  return x / by;
 #endif
 }
 

@@ -129,7 +129,7 @@ def _rows(graph: Graph, quantizer: Quantizer, x: str, shape: Shape) -> str:
         quantized = through_codes(graph, codes, x, parameters, blocks)
     if quantizer.grouping.unit:
         return _with_sum_of_1(graph, quantized, keys)
-    return _kept_apart(graph, quantized)
+    return quantized
 
 
 def _whole(graph: Graph, quantizer: Quantizer, x: str, shape: Shape) -> str:
@@ -141,15 +141,6 @@ def _with_sum_of_1(graph: Graph, x: str, keys: int) -> str:
     """Spread the part of each row's sum that quantization lost over its keys."""
     lost = graph.constant(np.float32(1 / keys)), graph.node("ReduceMean", x, graph.ints(-1))
     return graph.node("Add", x, graph.node("Sub", *lost))
-
-
-def _kept_apart(graph: Graph, x: str) -> str:
-    """Return the values, which are 0 or more, as they are.
-
-    A product right after two `DequantizeLinear` is fused by onnxruntime 1.32 as if each had one
-    scale, and then fails.
-    """
-    return graph.node("Abs", x)
 
 
 _KINDS: Mapping[type[Grouping], Callable[[Graph, Quantizer, str, Shape], str]] = {

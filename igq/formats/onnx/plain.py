@@ -1,9 +1,10 @@
 """The plain vision transformer (ViT, DeiT) as an ONNX graph, module by module.
 
 Tokens are rows, (images x tokens, channels), from the first block to the last; the heads of an
-attention are an axis of (images, heads, tokens, width).
+attention are an axis of (images, tokens, heads, width).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from igq.formats.onnx.parts import (
     scaled,
     tensor,
 )
+from igq.grouping import PerSlice, Quantizer
 
 INPUT, OUTPUT = "images", "logits"
 """The names of a model's input, (batch, channels, height, width), and output, (batch, classes)."""
@@ -102,24 +104,29 @@ def _block(graph: Graph, name: str, block: Any, x: str, tokens: int) -> str:
 
 
 def _attention(graph: Graph, name: str, attn: Any, x: str, tokens: int) -> str:
+    """Return the rows after an attention.
+
+    q, k and v are quantized before an axis is moved: onnxruntime before 1.32 moves `Transpose`
+    past `QuantizeLinear` without the scales of its blocks.
+    """
     heads, width = attn.num_heads, attn.head_dim
     qkv = linear(graph, f"{name}.qkv", attn.qkv, x, tokens)
     with graph.scope(name):
         apart = graph.node("Reshape", qkv, graph.ints(-1, tokens, 3 * heads, width))
-        by_head = graph.node("Transpose", apart, perm=[0, 2, 1, 3])
-        qk, v = graph.nodes("Split", by_head, graph.ints(2 * heads, heads), outputs=2, axis=1)
+        qk, v = graph.nodes("Split", apart, graph.ints(2 * heads, heads), outputs=2, axis=2)
     q, k = _queries_and_keys(graph, name, attn, qk, tokens)
     with graph.scope(f"{name}.v"):
-        v = quantize_activation(graph, quantizer_in(attn.v), v, (heads, tokens, width))
+        v = quantize_activation(graph, _by_token(attn.v), v, (tokens, heads, width))
     with graph.scope(name):
         q = graph.node("Mul", q, graph.constant(np.float32(width**-0.5)))
-        scores = graph.node("MatMul", q, graph.node("Transpose", k, perm=[0, 1, 3, 2]))
+        q = graph.node("Transpose", q, perm=[0, 2, 1, 3])
+        scores = graph.node("MatMul", q, graph.node("Transpose", k, perm=[0, 2, 3, 1]))
     with graph.scope(f"{name}.softmax"):
         softmax = graph.node("Softmax", scores, axis=-1)
         shape = (heads, tokens, tokens)
         softmax = quantize_activation(graph, quantizer_in(attn.softmax), softmax, shape)
     with graph.scope(name):
-        means = graph.node("Transpose", graph.node("MatMul", softmax, v), perm=[0, 2, 1, 3])
+        means = graph.node("Einsum", softmax, v, equation="bhqk,bkhw->bqhw")
         joined = graph.node("Reshape", means, graph.ints(-1, heads * width))
     joined = norm(graph, f"{name}.norm", attn.norm, joined)
     return linear(graph, f"{name}.proj", attn.proj, joined, tokens)
@@ -127,23 +134,31 @@ def _attention(graph: Graph, name: str, attn: Any, x: str, tokens: int) -> str:
 
 def _queries_and_keys(graph: Graph, name: str, attn: Any, qk: str, tokens: int) -> tuple[str, str]:
     """Return q and k, quantized together where nothing tells them apart."""
-    heads, width, quantizers = attn.num_heads, attn.head_dim, [attn.q, attn.k]
-    first, second = (quantizer_in(slot) for slot in quantizers)
+    heads, width = attn.num_heads, attn.head_dim
+    first, second = _by_token(attn.q), _by_token(attn.k)
     together = first == second and type(attn.q_norm) is type(attn.k_norm) is torch.nn.Identity
     if together:
         with graph.scope(f"{name}.qk"):
-            qk = quantize_activation(graph, first, qk, (2 * heads, tokens, width))
+            qk = quantize_activation(graph, first, qk, (tokens, 2 * heads, width))
     with graph.scope(name):
-        q, k = graph.nodes("Split", qk, outputs=2, axis=1, num_outputs=2)
+        q, k = graph.nodes("Split", qk, outputs=2, axis=2, num_outputs=2)
     if together:
         return q, k
     made = []
-    for part, value in (("q", q), ("k", k)):
+    for part, quantizer, value in (("q", first, q), ("k", second, k)):
         value = norm(graph, f"{name}.{part}_norm", getattr(attn, f"{part}_norm"), value)
         with graph.scope(f"{name}.{part}"):
-            slot = quantizer_in(getattr(attn, part))
-            made.append(quantize_activation(graph, slot, value, (heads, tokens, width)))
+            made.append(quantize_activation(graph, quantizer, value, (tokens, heads, width)))
     return made[0], made[1]
+
+
+def _by_token(slot: Any) -> Quantizer | None:
+    """Return the quantizer of (heads, tokens, width) for (tokens, heads, width)."""
+    quantizer = quantizer_in(slot)
+    if quantizer is None or not isinstance(quantizer.grouping, PerSlice):
+        return quantizer
+    axes = tuple({-2: -3}.get(axis, axis) for axis in quantizer.grouping.axes)
+    return replace(quantizer, grouping=replace(quantizer.grouping, axes=axes))
 
 
 def _mlp(graph: Graph, name: str, mlp: Any, x: str, tokens: int) -> str:

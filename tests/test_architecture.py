@@ -50,6 +50,8 @@ def test_imports_keep_the_contracts() -> None:
         ("igq.grouping.base", "igq.vit"),
         ("igq.grouping.base", "igq.grouping.contiguous"),
         ("igq.settings", "torch"),
+        ("igq.formats.base", "onnx"),
+        ("pipeline.commands.export", "onnxruntime"),
         ("pipeline.cluster.ray", "optuna"),
         ("pipeline.cluster.base", "ray"),
         ("pipeline.proposals.proposals", "pipeline.cluster"),
@@ -76,7 +78,7 @@ def sibling(importer: str, imported: str) -> str:
     return rf"- \.{first} -> \.{second} " if one == two else "(?!)"
 
 
-HEAVY = {"torch", "timm", "ray", "optuna", "mlflow", "matplotlib", "scipy"}
+HEAVY = {"torch", "timm", "ray", "optuna", "mlflow", "matplotlib", "scipy", "onnx", "onnxruntime"}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,11 @@ def test_a_command_that_computes_nothing_loads_nothing_heavy(arguments: list[str
 
 def test_the_names_of_igq_load_no_more_than_they_need() -> None:
     code = "import sys, igq; igq.evaluate; print(*({'timm', 'scipy'} & set(sys.modules)))"
+    assert run_python(code) == "\n"
+
+
+def test_formats_load_onnx_when_a_model_is_written() -> None:
+    code = "import sys, igq.formats; print(*({'onnx', 'onnxruntime'} & set(sys.modules)))"
     assert run_python(code) == "\n"
 
 

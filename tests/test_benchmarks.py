@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ COMMANDS = {
     "gpu_check": "--device cpu --small --models vit_tiny_patch16_224 --schemes best",
     "inputs": f"{SMALL} --rows 0 12",
     "mixed_bits": f"{SMALL} --groups 8",
+    "onnx_standard": f"{SMALL} --rounds 2",
     "paper_allocation": "studies/demo --out paper",
     "proposal_time": "--trials 20 --depth 2 --images 4",
     "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",
@@ -39,6 +41,8 @@ def marked(name: str) -> pytest.MarkDecorator:
 def test_a_benchmark_runs_at_its_smallest(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    if name.startswith("onnx") and find_spec("onnxruntime") is None:
+        pytest.skip("onnxruntime is not installed")
     if "studies/demo" in COMMANDS[name]:
         (tmp_path / "studies").mkdir()
         (tmp_path / "studies" / "demo").symlink_to(request.getfixturevalue("demo_study"))

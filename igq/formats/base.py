@@ -11,11 +11,12 @@ from torch import nn
 
 from igq.errors import InvalidArgumentError
 from igq.formats.native import save
+from igq.formats.onnx import write_onnx
 
 Format = Callable[[nn.Module, Path, Mapping[str, Any]], Path]
 """Writes a quantized model with notes to a new path, whole or not at all, and returns the path."""
 
-FORMATS: Mapping[str, Format] = {"native": save}
+FORMATS: Mapping[str, Format] = {"native": save, "onnx": write_onnx}
 """Name -> format."""
 
 

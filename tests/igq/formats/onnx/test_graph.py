@@ -6,7 +6,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
-from igq.formats.onnx import Graph  # noqa: E402
+from igq.formats.onnx.graph import Graph  # noqa: E402
 
 
 def run(graph: Graph, **inputs: np.ndarray) -> list[np.ndarray]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.commands.result import Result
     from pipeline.commands.result import open_study as open
     from pipeline.commands.search import run, search
+    from pipeline.commands.verify import verify_artifact
     from pipeline.errors import ClusterError, DataError, StudyError, TrackingError
     from pipeline.evaluation.validation import load_validation
     from pipeline.study.best import best
@@ -66,6 +67,7 @@ _ROOMS = {
         "run",
         "search",
     ),
+    "commands.verify": ("verify_artifact",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 _RENAMED = {"open": "open_study"}
@@ -93,6 +95,7 @@ __all__ = [
     "over_seeds",
     "run",
     "search",
+    "verify_artifact",
 ]
 
 

@@ -23,7 +23,17 @@ ALLOCATION, PREPROCESSING, CLASSES = "allocation.json", "preprocessing.json", "c
 VIEWS = (ALLOCATION, PREPROCESSING, CLASSES)
 CARD = "README.md"
 RECORD_FORMAT, RECORD_SCHEMA = "igq-allocation", 1
-RECORDED = ("totals", "limits", "scores", "calibration", "study", "mlflow_run")
+RECORDED = (
+    "totals",
+    "fixed_costs",
+    "limits",
+    "scores",
+    "calibration",
+    "images",
+    "study",
+    "trial",
+    "mlflow_run",
+)
 """Notes that `allocation.json` repeats as they are; None where they are not noted."""
 _INPUTS = {"channels": InputMethod.CHANNELS, "token groups": InputMethod.TOKENS}
 _SOFTMAX = {

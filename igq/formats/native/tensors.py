@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from igq.arithmetic.affine import QuantizedTensor
-from igq.errors import ArtifactError, InvalidArgumentError
+from igq.errors import InvalidArgumentError
 from igq.formats.integrity import DamagedError, check_plain
 from igq.formats.native.manifest import MOST_GROUPS, TENSORS, Activation, Described
 from igq.formats.packing import pack, packed_bytes, unpack
@@ -45,11 +45,7 @@ class Spec:
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a quantized model by their names in the file.
-
-    Raises:
-        ArtifactError: a zero point is not one of the codes.
-    """
+    """Return the tensors of a quantized model by their names in the file."""
     tensors: dict[str, Tensor] = {}
     for name, q in quantizers(model).items():
         if isinstance(q, GroupQuantizer):
@@ -58,7 +54,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
         tensors |= {
             f"weights.{name}.codes": pack(w.codes, w.bits),
             f"weights.{name}.scale": w.scale.float(),
-            f"weights.{name}.zero_point": _as_codes(name, w),
+            f"weights.{name}.zero_point": w.zero_point.float(),
         }
     tensors |= {f"parameters.{name}": p.detach() for name, p in model.named_parameters()}
     return {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -97,7 +93,7 @@ def specs_of(found: Described, skeleton: nn.Module, packed: bool) -> dict[str, S
         specs |= {
             f"weights.{name}.codes": Spec(("U8",), codes),
             f"weights.{name}.scale": Spec(("F32",) if packed else _FLOATS, (len(weight),)),
-            f"weights.{name}.zero_point": Spec(("U8",) if packed else _FLOATS, (len(weight),)),
+            f"weights.{name}.zero_point": Spec(("F32",) if packed else _FLOATS, (len(weight),)),
         }
     quantized = {f"{name}.weight" for name in found.weights}
     left = ((n, p) for n, p in skeleton.named_parameters() if n not in quantized)
@@ -129,7 +125,7 @@ def weight_from(
     """
     place = f"weights.{name}"
     stored, scale = tensors[f"{place}.codes"], tensors[f"{place}.scale"]
-    zero_point = tensors[f"{place}.zero_point"].to(scale.dtype)
+    zero_point = tensors[f"{place}.zero_point"]
     try:
         codes = unpack(stored, bits, shape) if packed else stored
     except InvalidArgumentError as error:
@@ -175,13 +171,6 @@ def _check_specs(opened: safe_open, specs: Mapping[str, Spec]) -> None:
                 f"{name} must be {' or '.join(spec.types)} of shape {wanted}, but is {kind} of "
                 f"shape {shape}",
             )
-
-
-def _as_codes(name: str, weight: QuantizedTensor) -> Tensor:
-    codes = weight.zero_point.to(torch.uint8)
-    if not torch.equal(codes.to(weight.zero_point), weight.zero_point):
-        raise ArtifactError(f"the zero points of {name} must be whole, from 0 to 255, but are not.")
-    return codes
 
 
 def _check_finite(place: str, tensor: Tensor) -> None:

@@ -29,8 +29,9 @@ def save(model: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = N
     """Write a quantized model to a new folder, whole or not at all; `notes` must be JSON.
 
     Every layer must be quantized. `notes` may hold anything; `preprocessing` and `classes` must be
-    the model's, and become files of their own, as do `costs`, `totals`, `limits`, `scores`,
-    `calibration`, `study`, `space` and `mlflow_run` in `allocation.json`.
+    the model's, and become files of their own; `allocation.json` shows `costs` by layer, `totals`,
+    `fixed_costs`, `limits`, `scores`, `calibration`, `images`, `space`, `study`, `trial` and
+    `mlflow_run`.
 
     Raises:
         ArtifactError: `model` is not quantized, or would be another one when it is read again;

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.analysis.comparison import Comparison, compared, over_seeds
     from pipeline.cluster import InProcess
     from pipeline.cluster.ray import RayCluster
+    from pipeline.commands.apply import apply
     from pipeline.commands.evaluate import evaluate_artifact
     from pipeline.commands.export import export
     from pipeline.commands.result import Result
@@ -60,6 +61,7 @@ _ROOMS = {
         "open",
     ),
     "study.best": ("best",),
+    "commands.apply": ("apply",),
     "commands.evaluate": ("evaluate_artifact",),
     "commands.export": ("export",),
     "evaluation.validation": ("load_validation",),
@@ -86,6 +88,7 @@ __all__ = [
     "Sampler",
     "StudyError",
     "TrackingError",
+    "apply",
     "best",
     "compared",
     "evaluate_artifact",

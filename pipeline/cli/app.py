@@ -237,6 +237,27 @@ def evaluate(
 
 
 @app.command(
+    epilog="Example: `igq apply artifacts/vit_tiny_w4a4/allocation.json --weights"
+    " vit_tiny.safetensors --images imagenet/val --out artifacts/again`"
+)
+def apply(
+    allocation: Annotated[Path, typer.Argument(help="allocation.json of an artifact.")],
+    weights: Annotated[Path, typer.Option(help="The full-precision weights.")],
+    images: Annotated[str, typer.Option(help="Source that calibration images were drawn from.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
+) -> None:
+    """Make the model of an allocation.json again, from the same weights and calibration images."""
+    from pipeline.commands.apply import apply as run
+    from pipeline.reports.progress import TerminalDisplay
+
+    with TerminalDisplay(console) as display:
+        applied = run(allocation, weights, images, out, display)
+    twin = "the original's" if applied.identical else "not the original's, bit for bit"
+    console.print(f"Wrote {applied.path}; its tensors are {twin}.", soft_wrap=True)
+    console.print(f"Next: igq evaluate {applied.path} --images DIR", soft_wrap=True)
+
+
+@app.command(
     epilog="Example: `igq verify artifacts/vit_tiny_w4a4`, or `igq verify artifacts/vit_tiny_w4a4"
     " --evaluate imagenet/val`"
 )

@@ -3,17 +3,18 @@
 `igq.formats` shows them in the JSON files beside the manifest, and in the model card.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from igq import Allocation, CostTable, Limits, Unit
+from igq import Layer, Limits, Setting, Unit
 from igq.costs import bops_table, size_table
 from pipeline.data import Preprocessing, class_names
 from pipeline.files import read_json
 from pipeline.preparation.study import CALIBRATION, Study
 from pipeline.study.final import Final
 from pipeline.study.trials import Trial
+from search_spaces import SearchSpace
 
 SCORED = ("kl", "kl_interval", "top1", "top1_interval")
 """The parts of a comparison that are noted as scores."""
@@ -23,6 +24,7 @@ def notes_of(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
     """Return the notes of a trial of a study."""
     written, result = read_json(study.folder.study), _result(study, taken)
     allocation = taken.proposal.allocation
+    parameters = sum(parameter.numel() for parameter in study.model.parameters())
     final_kl = None
     if final is not None and taken.number in final.kls:
         final_kl = final.kl(taken.number)
@@ -39,7 +41,7 @@ def notes_of(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
         "search_kl": taken.kl,
         "final_kl": final_kl,
         "result": result,
-        **costs_of(study, allocation),
+        **costs_of(study.space, study.layers, parameters, allocation),
         "weight_method": study.space.weight_method.value,
         "limits": limits_of(study.limits),
         "scores": scores_of(taken, final_kl, result),
@@ -52,13 +54,13 @@ def notes_of(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
     }
 
 
-def costs_of(study: Study, allocation: Allocation) -> dict[str, Any]:
+def costs_of(
+    space: SearchSpace, layers: Sequence[Layer], parameters: int, allocation: Mapping[str, Setting]
+) -> dict[str, Any]:
     """Return what each layer costs in each unit, and all of them, with the part that is fixed."""
-    options, layers = study.space.options, study.layers
-    parameters = sum(parameter.numel() for parameter in study.model.parameters())
     tables = (
-        bops_table(layers, study.scheme, options, study.space.base_bits),
-        size_table(layers, options, parameters),
+        bops_table(layers, space.scheme, space.options, space.base_bits),
+        size_table(layers, space.options, parameters),
     )
     costs: dict[str, dict[str, Any]] = {}
     for table in tables:
@@ -66,7 +68,7 @@ def costs_of(study: Study, allocation: Allocation) -> dict[str, Any]:
             costs.setdefault(name, {})[table.unit.value] = table.cost(name, allocation[name])
     return {
         "costs": costs,
-        "totals": {t.unit.value: t.of(_of_table(allocation, t)) for t in tables},
+        "totals": {t.unit.value: t.of({n: allocation[n] for n in t.layers}) for t in tables},
         "fixed_costs": {t.unit.value: t.fixed for t in tables},
     }
 
@@ -101,10 +103,6 @@ def calibration_of(study: Study) -> dict[str, Any]:
         "seed": definition.seed,
         "fingerprint": definition.images[CALIBRATION],
     }
-
-
-def _of_table(allocation: Allocation, table: CostTable) -> dict[str, Any]:
-    return {name: allocation[name] for name in table.layers}
 
 
 def _result(study: Study, taken: Trial) -> dict[str, Any] | None:

@@ -121,7 +121,10 @@ def edit_tensors(draw: random.Random, folder: Path, other: Path) -> str:
     how, change = draw.choice(list(CHANGES.items()))
     change(draw, name, tensors)
     save_file(tensors, folder / "model.safetensors")
-    seal(folder, json.loads((folder / "manifest.json").read_text()))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"] = file_entry(folder / "model.safetensors")
+    show_again(folder, manifest)
+    seal(folder, manifest)
     return f"sealed: {how} of {name}"
 
 
@@ -166,8 +169,7 @@ def places(content: Any) -> Iterator[tuple[Any, Any]]:
 def show_again(folder: Path, manifest: dict[str, Any]) -> None:
     """Write the files that show parts of a manifest, where it still makes any sense."""
     try:
-        unsealed = {k: v for k, v in manifest.items() if k not in ("files", "digest")}
-        shown = views(unsealed, _layers())
+        shown = views(manifest, _layers())
     except Exception:
         return
     for name, content in shown.items():

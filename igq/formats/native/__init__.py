@@ -6,6 +6,7 @@ the manifest to people and other programs; all of them must agree.
 
 from igq.formats.native.manifest import SCHEMA
 from igq.formats.native.reading import Artifact, Verified, load, verify
+from igq.formats.native.record import read_allocation
 from igq.formats.native.writing import save
 
-__all__ = ["SCHEMA", "Artifact", "Verified", "load", "save", "verify"]
+__all__ = ["SCHEMA", "Artifact", "Verified", "load", "read_allocation", "save", "verify"]

@@ -193,7 +193,9 @@ def _check_views(
     folder: Path, manifest: Mapping[str, Any], found: Described, meta: nn.Module
 ) -> None:
     """Refuse files that say something else than the manifest does."""
-    expected = views(_unsealed(manifest), layers(meta))
+    if TENSORS not in manifest["files"]:
+        raise DamagedError(MANIFEST, f"`files` must name {TENSORS}, but does not")
+    expected = views(manifest, layers(meta))
     needed = {TENSORS, CARD, *expected}
     if manifest["files"].keys() != needed:
         odd = sorted(manifest["files"].keys() ^ needed)[0]

@@ -8,12 +8,15 @@ none of them can say something else.
 import json
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from igq.formats.integrity import DamagedError
-from igq.formats.native.manifest import MANIFEST, Described
+from igq.allocation import Allocation
+from igq.errors import ArtifactError
+from igq.formats.integrity import DamagedError, read_object
+from igq.formats.native.manifest import MANIFEST, TENSORS, Described
 from igq.formats.native.rules import rotation_of
 from igq.layer import Kind, Layer
 from igq.scheme import InputMethod, SoftmaxMethod
@@ -59,18 +62,44 @@ def views(manifest: Mapping[str, Any], layers: Iterable[Layer]) -> dict[str, Any
 
 
 def allocation_record(manifest: Mapping[str, Any], layers: Iterable[Layer]) -> dict[str, Any]:
-    """Return the content of `allocation.json`: all that `igq apply` needs beside the weights."""
+    """Return the content of `allocation.json`: all that `igq apply` needs beside the weights.
+
+    Of the manifest's files only that of the tensors must be there already.
+    """
     notes, listed = manifest["notes"], tuple(layers)
     return {
         "format": RECORD_FORMAT,
         "schema": RECORD_SCHEMA,
         "versions": manifest["versions"],
-        "model": {**manifest["model"], "weights": notes.get("model")},
+        "model": {
+            **manifest["model"],
+            "weights": notes.get("model"),
+            "tensors": manifest["files"][TENSORS]["sha256"],
+        },
         "scheme": _scheme(manifest, listed),
         **{name: notes.get(name) for name in RECORDED},
         "space": notes.get("space"),
         "layers": [_layer(manifest, layer) for layer in listed],
     }
+
+
+def read_allocation(path: str | Path) -> tuple[Allocation, dict[str, Any]]:
+    """Return the setting of every layer that an `allocation.json` holds, and all of its content.
+
+    Raises:
+        ArtifactError: there is no such file, or it is not one that an artifact has.
+    """
+    path = Path(path)
+    try:
+        content = read_object(path.parent, path.name)
+        if (content.get("format"), content.get("schema")) != (RECORD_FORMAT, RECORD_SCHEMA):
+            raise ValueError(f"it must be an {RECORD_FORMAT} of schema {RECORD_SCHEMA}")
+        if not isinstance(content.get("model"), dict):
+            raise ValueError("it must name its model")
+        settings = {str(entry["name"]): str(entry["setting"]) for entry in content["layers"]}
+        return Allocation.of(settings), content
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path} could not be read as an allocation: {error}") from error
 
 
 def check_notes(found: Described, meta: nn.Module) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from igq.formats.native.manifest import MANIFEST, TENSORS, manifest_of
 from igq.formats.native.reading import load
 from igq.formats.native.record import ALLOCATION, CARD, readable, views
 from igq.formats.native.tensors import tensors_of
+from igq.layer import Layer
 from igq.quantized import quantized_weights
 from igq.vit import layers
 
@@ -54,7 +55,7 @@ def save(model: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = N
         raise ArtifactError(f"`path` must not exist yet, but {path} does.")
     manifest, tensors = manifest_of(model, _as_json(notes or {})), tensors_of(model)
     with _draft(path) as draft:
-        _write(draft, manifest, tensors, views(manifest, layers(model)))
+        _write(draft, manifest, tensors, layers(model))
         _check_same(draft, model, tensors)
     return path
 
@@ -90,11 +91,12 @@ def _write(
     draft: Path,
     manifest: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
-    shown: Mapping[str, Any],
+    listed: Sequence[Layer],
 ) -> None:
     """Write every file, the manifest with the digests of the others last."""
     save_file(dict(tensors), draft / TENSORS)
     (draft / TENSORS).chmod(0o644)
+    shown = views({**manifest, "files": {TENSORS: file_entry(draft / TENSORS)}}, listed)
     for name, content in shown.items():
         (draft / name).write_text(readable(content) + "\n")
     (draft / CARD).write_text(card(shown[ALLOCATION], manifest["notes"]))

@@ -23,6 +23,7 @@ from igq import (
 )
 from igq.evaluation import log_probabilities
 from pipeline.cluster import InProcess, ProposalFeed
+from pipeline.commands.apply import apply
 from pipeline.commands.evaluate import evaluate_artifact
 from pipeline.commands.export import Exported, export
 from pipeline.commands.result import Result
@@ -337,6 +338,84 @@ class TestVerify:
         path = igq.save(artifact.model, tmp_path / "odd", {**artifact.notes, "space": value})
         with pytest.raises(ArtifactError, match="must note a search space"):
             evaluate_artifact(path, "digits")
+
+
+class TestApply:
+    """allocation.json with the same weights and images is the same model."""
+
+    @pytest.fixture
+    def allocation(self, exported: Exported, tmp_path: Path) -> Path:
+        return Path(shutil.copy(exported.path / "allocation.json", tmp_path))
+
+    def edit(self, allocation: Path, change: Callable[[dict[str, Any]], object]) -> None:
+        content = json.loads(allocation.read_text())
+        change(content)
+        allocation.write_text(json.dumps(content))
+
+    def test_it_is_the_original_bit_for_bit(
+        self, searched: Searched, exported: Exported, allocation: Path, tmp_path: Path
+    ) -> None:
+        weights = searched.request.space.weights
+        assert weights is not None
+        applied = apply(allocation, weights, "digits", tmp_path / "again")
+        assert applied.identical
+        images = searched.images()["validation"].values
+        original, again = igq.load(exported.path), igq.load(applied.path)
+        assert torch.equal(again.model(images), original.model(images))
+        assert again.allocation == original.allocation
+        for name in ("costs", "totals", "calibration", "classes", "preprocessing", "model"):
+            assert again.notes[name] == original.notes[name]
+        assert again.notes.get("scores") is None
+
+    def test_a_setting_may_be_edited_to_another_of_the_space(
+        self, searched: Searched, allocation: Path, tmp_path: Path
+    ) -> None:
+        self.edit(allocation, lambda content: content["layers"][1].update(setting="w4a4g1"))
+        weights = searched.request.space.weights
+        assert weights is not None
+        applied = apply(allocation, weights, "digits", tmp_path / "again")
+        again = igq.load(applied.path).allocation
+        assert again["blocks.0.attn.qkv"].num_groups == 1
+
+    @pytest.mark.parametrize(
+        ("change", "error", "reason"),
+        [
+            (
+                lambda c: c["layers"][1].update(setting="w4a4g3"),
+                ArtifactError,
+                "a setting that its space offers, but gives it w4a4g3",
+            ),
+            (
+                lambda c: c["layers"][1].update(setting="w5a4g2"),
+                ArtifactError,
+                "a setting that its space offers, but gives it w5a4g2",
+            ),
+            (lambda c: c["layers"].pop(), ArtifactError, "must name each layer of the model"),
+            (lambda c: c.update(layers="all"), ArtifactError, "could not be read as an allocation"),
+            (lambda c: c.update(model=None), ArtifactError, "could not be read as an allocation"),
+            (lambda c: c.update(schema=2), ArtifactError, "could not be read as an allocation"),
+            (lambda c: c.update(space=None), ArtifactError, "must note a search space"),
+            (lambda c: c.update(calibration=None), ArtifactError, "how calibration images were"),
+            (lambda c: c["model"].update(weights="0"), StudyError, "must be those that were"),
+            (lambda c: c["calibration"].update(seed=1), DataError, "calibrated on, whose finger"),
+        ],
+        ids=lambda value: None if callable(value) or isinstance(value, type) else value[:20],
+    )
+    def test_what_would_be_another_model_is_refused(
+        self,
+        searched: Searched,
+        allocation: Path,
+        tmp_path: Path,
+        change: Callable[[dict[str, Any]], object],
+        error: type[Exception],
+        reason: str,
+    ) -> None:
+        self.edit(allocation, change)
+        weights = searched.request.space.weights
+        assert weights is not None
+        with pytest.raises(error, match=reason):
+            apply(allocation, weights, "digits", tmp_path / "again")
+        assert not (tmp_path / "again").exists()
 
 
 class TestRefusedExport:

@@ -75,7 +75,7 @@ class ArtifactError(IgqError):
     >>> import igq
     >>> igq.load("nowhere")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    igq.errors.ArtifactError: nowhere could not be read as an artifact: FileNotFoundError(...)
+    igq.errors.ArtifactError: nowhere could not be read as an artifact: manifest.json: ...
     """
 
 

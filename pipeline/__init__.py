@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from pipeline.analysis.comparison import Comparison, compared, over_seeds
     from pipeline.cluster import InProcess
     from pipeline.cluster.ray import RayCluster
+    from pipeline.commands.apply import apply
     from pipeline.commands.evaluate import evaluate_artifact
     from pipeline.commands.export import export
     from pipeline.commands.result import Result
     from pipeline.commands.result import open_study as open
     from pipeline.commands.search import run, search
+    from pipeline.commands.verify import verify_artifact
     from pipeline.errors import ClusterError, DataError, StudyError, TrackingError
     from pipeline.evaluation.validation import load_validation
     from pipeline.study.best import best
@@ -59,6 +61,7 @@ _ROOMS = {
         "open",
     ),
     "study.best": ("best",),
+    "commands.apply": ("apply",),
     "commands.evaluate": ("evaluate_artifact",),
     "commands.export": ("export",),
     "evaluation.validation": ("load_validation",),
@@ -66,6 +69,7 @@ _ROOMS = {
         "run",
         "search",
     ),
+    "commands.verify": ("verify_artifact",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 _RENAMED = {"open": "open_study"}
@@ -84,6 +88,7 @@ __all__ = [
     "Sampler",
     "StudyError",
     "TrackingError",
+    "apply",
     "best",
     "compared",
     "evaluate_artifact",
@@ -93,6 +98,7 @@ __all__ = [
     "over_seeds",
     "run",
     "search",
+    "verify_artifact",
 ]
 
 

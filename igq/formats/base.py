@@ -1,36 +1,48 @@
 """Formats: ways of writing a quantized model, by name.
 
-To add a format, write a file with a function of this type and list it in `FORMATS`.
+To add a format, write a file or folder with a function of this type, and name it in `FORMATS`. A
+format is imported when it is first asked for, so that only its users need what it imports.
 """
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from igq.errors import InvalidArgumentError
-from igq.formats.native import save
-from igq.formats.onnx import write_onnx
+from igq.errors import ArtifactError, InvalidArgumentError
 
 Format = Callable[[nn.Module, Path, Mapping[str, Any]], Path]
 """Writes a quantized model with notes to a new path, whole or not at all, and returns the path."""
 
-FORMATS: Mapping[str, Format] = {"native": save, "onnx": write_onnx}
-"""Name -> format."""
+FORMATS: Mapping[str, str] = {
+    "native": "igq.formats.native:save",
+    "onnx": "igq.formats.onnx:write_onnx",
+}
+"""Name -> module and function that write it."""
 
 
 def format_named(name: str) -> Format:
     """Return the format of this name.
 
     Raises:
+        ArtifactError: a package that the format needs is not installed.
         InvalidArgumentError: there is no such format.
 
-    >>> format_named("native") is save
+    >>> import igq
+    >>> format_named("native") is igq.save
     True
     """
     if name not in FORMATS:
         raise InvalidArgumentError(
             f"`format` must be one of {', '.join(FORMATS)}, but got {name!r}."
         )
-    return FORMATS[name]
+    module, _, function = FORMATS[name].partition(":")
+    try:
+        write: Format = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise ArtifactError(
+            f"the format {name} needs the package {error.name}, which is not installed."
+        ) from error
+    return write

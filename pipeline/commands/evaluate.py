@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igq import ArtifactError, Score, evaluate, layers, load
+from igq import Score, evaluate, layers, load
 from igq.evaluation import accuracy, log_probabilities
 from igq.progress import part
 from igq.quantized import accelerate
 from igq.vit import architecture, remake
-from pipeline.data import Preprocessing, load_all, open_source
+from pipeline.commands.noted import preprocessing_noted, score_noted, space_noted
+from pipeline.data import load_all, open_source
 from pipeline.evaluation.execution import execution
 from pipeline.preparation.models import load_model
 from pipeline.preparation.study import check_weights
-from pipeline.study.definition import space_of
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Engine
 
@@ -57,15 +57,12 @@ def evaluate_artifact(
     """
     shown = display or SilentDisplay()
     artifact = load(path)
-    if "preprocessing" not in artifact.notes:
-        raise ArtifactError(
-            f"{path} must have been written by igq export: it notes no preprocessing."
-        )
-    preprocessing = Preprocessing(**artifact.notes["preprocessing"])
-    space = space_of(artifact.notes)
+    preprocessing = preprocessing_noted(path, artifact.notes)
+    space = space_noted(path, artifact.notes)
+    score_noted(path, artifact.notes)  # it is shown beside the score
     model, key = (None, "") if weights is None else load_model(space, Path(weights))
     if model is not None:
-        check_weights(key, artifact.notes["model"])
+        check_weights(key, artifact.notes.get("model", ""))
     source = open_source(images, preprocessing)
     loaded = load_all(source, shown.step("reading images"))
     progress = shown.step("evaluating")

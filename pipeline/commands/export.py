@@ -1,23 +1,24 @@
 """Export: the best allocation of a study as a model that runs elsewhere."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igq import Unit
+from torch import nn
+
+from igq import Allocation, ArtifactError, InvalidArgumentError
 from igq.costs import Number
 from igq.formats import format_named
 from igq.quantized import assemble, select_weights
-from pipeline.data import Preprocessing
 from pipeline.errors import StudyError
-from pipeline.files import read_json
+from pipeline.files import appearing
 from pipeline.preparation.costs import most_bops
+from pipeline.preparation.notes import notes_of
 from pipeline.preparation.study import Study
 from pipeline.study.best import chosen, front
 from pipeline.study.final import Final
-from pipeline.study.folder import Folder
 from pipeline.study.trials import Trial
 from search_spaces import Budget
 
@@ -35,23 +36,52 @@ class Exported:
         return f"Exported({where!r}, trial {number} at {price})"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The trial of a study that is exported, and how.
+
+    >>> Wanted(trial=3).formats
+    ('native',)
+    """
+
+    formats: tuple[str, ...] = ("native",)
+    """One is written to the folder itself, several to folders within it that have their names."""
+    budget: Budget | None = None
+    """The budget that the best trial is taken of; None: the space's own."""
+    trial: int | None = None
+    """The number of a trial, whatever it costs; None: the best within the budget."""
+
+    def __post_init__(self) -> None:
+        """Refuse a trial by number and by budget at once, and formats that there are not."""
+        if self.trial is not None and self.budget is not None:
+            raise InvalidArgumentError(
+                f"`trial` and `budget` must not both be given, but got trial={self.trial} and "
+                f"budget={self.budget}."
+            )
+        for name in self.formats:
+            format_named(name)
+
+
 def export(
     study: str | Path,
     out: str | Path,
     weights: str | Path | None = None,
     budget: Budget | None = None,
     format: str = "native",
+    trial: int | None = None,
 ) -> Exported:
     """Write the best allocation of a study as a quantized model in a format of `igq.formats`.
 
     Without `budget` it is the space's own; within that the winner of the final round is best.
-    `weights` is for weights that were moved since; they must be the same ones.
+    `trial` takes the one of this number instead. Several formats, separated by commas, become
+    folders of their names within `out`. `weights` is for weights that were moved since; they must
+    be the same ones.
 
     Raises:
         ArtifactError: `out` exists already or cannot be written.
         InfeasibleBudgetError: even the cheapest allocation costs more than `budget`.
-        InvalidArgumentError: there is no such format.
-        StudyError: there is no study, no trial completed, or the weights are others.
+        InvalidArgumentError: there is no such format, or both a trial and a budget.
+        StudyError: there is no study, no such trial that saw images, or the weights are others.
 
     >>> import pipeline
     >>> exported = pipeline.export("studies/demo", "artifacts/demo")
@@ -61,31 +91,80 @@ def export(
     Traceback (most recent call last):
     pipeline.errors.StudyError: a study must hold study.json, but nowhere has none.
     """
-    format_named(format)  # refuses an unknown one before any work
+    wanted = Wanted(tuple(format.split(",")), budget, trial)  # refuses before any work
+    check_new(Path(out))
     opened = Study.open(Path(study), Path(weights) if weights else None)
-    return export_study(opened, Path(out), budget, format)
+    return export_study(opened, Path(out), wanted)
 
 
-def export_study(
-    study: Study, out: Path, budget: Budget | None = None, format: str = "native"
-) -> Exported:
-    """Write the best allocation of an opened study; see `export`."""
-    write, limits = format_named(format), study.limits
-    if budget is not None:
-        limits = limits.with_budget(most_bops(budget, study.space, study.layers, limits.table))
-        limits.check()
-    final = study.final() if limits.budget == study.budget else None
-    taken = _taken(study, limits.budget, final)
-    allocation = taken.proposal.allocation
+def export_study(study: Study, out: Path, wanted: Wanted) -> Exported:
+    """Write a trial of an opened study; see `export`."""
+    taken, final = _taken(study, wanted)
+    quantized = quantized_of(study, taken.proposal.allocation)
+    notes = notes_of(study, taken, final)
+    return Exported(write(quantized, out, notes, wanted.formats), taken, notes)
+
+
+def quantized_of(study: Study, allocation: Allocation) -> nn.Module:
+    """Return the study's model with its weights and quantizers as an allocation chooses them."""
     changed, by_bits = study.calibration.weights(copy.deepcopy(study.model))
     weights = select_weights(by_bits, allocation, study.layers)
     candidates = study.calibration.candidates(study.model)
-    quantized = assemble(changed, candidates.select(allocation), weights)
-    notes = _notes(study, taken, final)
-    return Exported(write(quantized, out, notes), taken, notes)
+    return assemble(changed, candidates.select(allocation), weights)
 
 
-def _taken(study: Study, budget: Number, final: Final | None) -> Trial:
+def write(model: nn.Module, out: Path, notes: Mapping[str, Any], formats: Sequence[str]) -> Path:
+    """Write a model in one format to a new path, or in several to folders of a new folder.
+
+    Raises:
+        ArtifactError: `out` exists already or cannot be written.
+    """
+    if len(formats) == 1:
+        return format_named(formats[0])(model, out, notes)
+    check_new(out)
+    with appearing(out) as draft:
+        for name in formats:
+            format_named(name)(model, draft / name, notes)
+    return out
+
+
+def check_new(out: Path) -> None:
+    """Refuse a path that is there, before any work.
+
+    Raises:
+        ArtifactError: it is.
+    """
+    if out.exists():
+        raise ArtifactError(f"`out` must not exist yet, but {out} does.")
+
+
+def _taken(study: Study, wanted: Wanted) -> tuple[Trial, Final | None]:
+    """Return the trial that is wanted, and the final round if it had part in it.
+
+    Raises:
+        StudyError: no trial completed within the budget, or none has the number.
+    """
+    if wanted.trial is not None:
+        return _numbered(study, wanted.trial), study.final()
+    limits = study.limits
+    if wanted.budget is not None:
+        most = most_bops(wanted.budget, study.space, study.layers, limits.table)
+        limits = limits.with_budget(most).check()
+    final = study.final() if limits.budget == study.budget else None
+    return _best(study, limits.budget, final), final
+
+
+def _numbered(study: Study, number: int) -> Trial:
+    for trial in study.trials():
+        if trial.number == number and trial.kl is not None:
+            return trial
+    raise StudyError(
+        f"`trial` must be the number of a trial that saw images, but {study.folder.path} has no "
+        f"such trial {number}."
+    )
+
+
+def _best(study: Study, budget: Number, final: Final | None) -> Trial:
     """Return the best trial within a budget.
 
     Raises:
@@ -100,29 +179,3 @@ def _taken(study: Study, budget: Number, final: Final | None) -> Trial:
             f"but {study.folder.path} has none{known}."
         )
     return taken
-
-
-def _notes(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
-    """Return the notes of an artifact: its preprocessing, study and trial."""
-    written = read_json(study.folder.study)
-    return {
-        "preprocessing": asdict(Preprocessing.of(study.model)),
-        "space": written["space"],
-        "study": written["key"],
-        "model": written["model"],
-        "trial": taken.number,
-        "bops": taken.proposal.cost,
-        "size": taken.proposal.costs.get(Unit.BYTES),
-        "overhead": study.limits.table.overhead(taken.proposal.cost),
-        "search_kl": taken.kl,
-        "final_kl": None if final is None else final.kl(taken.number),
-        "result": _result(study.folder, taken),
-    }
-
-
-def _result(folder: Folder, taken: Trial) -> dict[str, Any] | None:
-    """Return the result of the search if it is that of this trial."""
-    if not folder.result.exists():
-        return None
-    result = dict(read_json(folder.result))
-    return result if result["best"]["trial"] == taken.number else None

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from igq import Layer
 from pipeline.analysis.comparison import Comparison, compared
-from pipeline.commands.export import Exported, export_study
+from pipeline.commands.export import Exported, Wanted, export_study
 from pipeline.errors import StudyError
 from pipeline.evaluation.validation import Validation, load_validation
 from pipeline.preparation.study import Study
@@ -81,15 +81,20 @@ class Result:
         return () if self.validation is None else compared(self.validation)
 
     def export(
-        self, out: str | Path, format: str = "native", budget: Budget | None = None
+        self,
+        out: str | Path,
+        format: str = "native",
+        budget: Budget | None = None,
+        trial: int | None = None,
     ) -> Exported:
-        """Write the best allocation as a quantized model to the new folder `out`.
+        """Write the best allocation, or that of a trial, as a quantized model to a new folder.
 
         Raises:
             ArtifactError: `out` exists already or cannot be written.
-            InvalidArgumentError: there is no such format.
+            InvalidArgumentError: there is no such format, or both a trial and a budget.
+            StudyError: there is no such trial.
         """
-        return export_study(self.study, Path(out), budget, format)
+        return export_study(self.study, Path(out), Wanted(tuple(format.split(",")), budget, trial))
 
     def __repr__(self) -> str:
         kl = "" if self.validation is None else f", KL {self.comparisons[0].kl.mean:.4f} on unseen"

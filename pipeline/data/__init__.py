@@ -3,6 +3,15 @@
 from pipeline.data.draw import draw, load_all
 from pipeline.data.images import Images
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.data.sources import DIGITS, ImageSource, open_source
+from pipeline.data.sources import DIGITS, ImageSource, class_names, open_source
 
-__all__ = ["DIGITS", "ImageSource", "Images", "Preprocessing", "draw", "load_all", "open_source"]
+__all__ = [
+    "DIGITS",
+    "ImageSource",
+    "Images",
+    "Preprocessing",
+    "class_names",
+    "draw",
+    "load_all",
+    "open_source",
+]

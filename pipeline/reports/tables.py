@@ -8,6 +8,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from igq import Score, Unit
+from igq.formats import Verified
 from pipeline.analysis.comparison import Comparison
 from pipeline.intervals import Interval
 from pipeline.study.best import knee
@@ -111,4 +112,21 @@ def evaluation_lines(
             f"noted at the end of its search, on {on['images']} images of {on['source']}: "
             f"{known}KL {row['kl']:.4f}"
         )
+    return lines
+
+
+def verification_lines(files: Verified, score: Score | None) -> list[str]:
+    """Return what was checked of an exported model, and what could not be."""
+    lines = [f"Schema {files.schema}. Checked:", *(f"  {check}" for check in files.checks)]
+    if not files.sealed:
+        lines.append(
+            f"Not checked: whether a file was changed, as schema {files.schema} has no digests; "
+            "export the model again."
+        )
+    if files.unlisted:
+        lines.append(f"Not checked: {', '.join(files.unlisted)}, which the manifest does not name.")
+    if score is not None:
+        top1 = "" if score.top1 is None else f"top-1 {score.top1:.2%}"
+        kl = "not the KL, which needs --weights" if score.kl is None else f"KL {score.kl:.4f}"
+        lines.append(f"  noted scores, measured again: {', '.join(filter(None, (top1, kl)))}")
     return lines

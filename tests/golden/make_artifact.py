@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import igq
-from igq.formats.manifest import SCHEMA
+from igq.formats.native import SCHEMA
 from tests import tiny
 
 ARGUMENTS = tiny.TINY

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 import igq
 from igq import ArtifactError, GroupQuantizer, InvalidArgumentError, UnsupportedModelError
 from igq.formats import FORMATS, format_named
-from igq.formats.manifest import SCHEMA
+from igq.formats.integrity import file_entry, sealed
+from igq.formats.native import SCHEMA
 from igq.quantized import quantized_weights, quantizers
 from tests.makers import FITTED, counts_of
 
 Make = Callable[..., nn.Module]
+FILES = ["README.md", "allocation.json", "manifest.json", "model.safetensors"]
 GOLDEN = sorted((Path(__file__).resolve().parents[2] / "golden").glob("artifact_schema_*"))
 
 
@@ -32,16 +34,26 @@ def quantize_simply(vit: nn.Module, images: Tensor, bits: int = 4) -> nn.Module:
     return igq.quantize(vit, candidates.select(igq.uniform(candidates.layers, 2)), bits)
 
 
+def seal(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with the digests of the files as they are, as an attacker could."""
+    manifest.pop("digest", None)
+    manifest["files"] = {name: file_entry(path / name) for name in manifest["files"]}
+    (path / "manifest.json").write_text(json.dumps(sealed(manifest)))
+
+
 def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest on purpose: the digests fit it again."""
     manifest = json.loads((path / "manifest.json").read_text())
     change(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    seal(path, manifest)
 
 
 def edit_tensors(path: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    """Change the tensors on purpose: the digests fit them again."""
     tensors = load_file(path / "model.safetensors")
     change(tensors)
     save_file(tensors, path / "model.safetensors")
+    seal(path, json.loads((path / "manifest.json").read_text()))
 
 
 class TestRoundTrip:
@@ -111,10 +123,7 @@ class TestRoundTrip:
         assert torch.equal(model.to(device)(images.to(device)), quantized(images.to(device)))
 
     def test_nothing_in_it_is_code(self, saved: Path) -> None:
-        assert sorted(file.name for file in saved.iterdir()) == [
-            "manifest.json",
-            "model.safetensors",
-        ]
+        assert sorted(file.name for file in saved.iterdir()) == FILES
 
 
 class TestSaveRefuses:
@@ -183,7 +192,7 @@ class TestInterruptedWrite:
         ids=["disk-full", "ctrl-c"],
     )
     @pytest.mark.parametrize(
-        "step", ["igq.formats.native.save_file", "igq.formats.native.os.replace"]
+        "step", ["igq.formats.native.writing.save_file", "igq.formats.native.writing.os.replace"]
     )
     def test_it_leaves_nothing(
         self,
@@ -210,10 +219,10 @@ class TestInterruptedWrite:
 
         def look_then_replace(draft: Path, target: Path) -> None:
             assert not path.exists()
-            assert sorted(os.listdir(draft)) == ["manifest.json", "model.safetensors"]
+            assert sorted(os.listdir(draft)) == FILES
             replace(draft, target)
 
-        monkeypatch.setattr("igq.formats.native.os.replace", look_then_replace)
+        monkeypatch.setattr("igq.formats.native.writing.os.replace", look_then_replace)
         igq.save(quantized, path)
         assert path.is_dir()
 
@@ -331,30 +340,33 @@ class TestDamage:
     @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors"])
     def test_a_missing_file(self, saved: Path, name: str) -> None:
         (saved / name).unlink()
-        with pytest.raises(ArtifactError, match="could not be read as an artifact: FileNotFound"):
+        with pytest.raises(ArtifactError, match=f"{name}: there is no such file$"):
             igq.load(saved)
 
     @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors"])
     def test_a_truncated_file(self, saved: Path, name: str) -> None:
         file = saved / name
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        with pytest.raises(ArtifactError, match="could not be read as an artifact"):
+        with pytest.raises(ArtifactError, match=f"could not be read as an artifact: {name}: "):
             igq.load(saved)
 
     def test_a_folder_of_something_else(self, saved: Path) -> None:
         edit_manifest(saved, set_in("format", value="cookbook"))
         with pytest.raises(ArtifactError) as raised:
             igq.load(saved)
-        assert str(raised.value) == f"{saved} must hold an igq-artifact, but is 'cookbook'."
+        assert str(raised.value) == (
+            f"{saved} could not be read as an artifact: manifest.json: `format` must be "
+            "igq-artifact, but is 'cookbook'"
+        )
 
-    @pytest.mark.parametrize("schema", [0, 5, "1"], ids=repr)
+    @pytest.mark.parametrize("schema", [0, 6, "1", True], ids=repr)
     def test_a_schema_of_another_time_and_what_to_do(self, saved: Path, schema: object) -> None:
         edit_manifest(saved, set_in("schema", value=schema))
         with pytest.raises(ArtifactError) as raised:
             igq.load(saved)
         assert str(raised.value) == (
-            f"the schema of {saved} must be 1 or 2 or 3 or 4, but is {schema}; "
-            "use the version of igq-vit that wrote it."
+            f"{saved} could not be read as an artifact: manifest.json: `schema` must be 1 or 2 or "
+            f"3 or 4 or 5, but is {schema!r}; use the version of igq-vit that wrote it"
         )
 
 

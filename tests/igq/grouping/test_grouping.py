@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from igq import Assignment, GroupQuantizer, Kind, Layer, Scheme
 from igq.arithmetic.affine import affine_parameters, fake_quantize
-from igq.formats.compat import HEADS
+from igq.formats.native.compat import HEADS
 from igq.grouping import (
     HEAD_CHANNELS,
     HEAD_TOKENS,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from igq import Assignment, GroupQuantizer
 from igq.arithmetic.weights import quantize_weight
-from igq.formats.compat import HEADS
+from igq.formats.native.compat import HEADS
 from igq.grouping import Channels, Rows, SliceQuantizer
 from igq.modules import Conv2d, FakeQuantize, FakeQuantizeSlices, Linear, Observer, slot_of
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import igq
 from igq import Assignment, Grouping, GroupQuantizer, SliceQuantizer
 from igq.evaluation import log_probabilities
-from igq.formats.compat import HEADS
+from igq.formats.native.compat import HEADS
 from igq.grouping import (
     Channels,
     ContiguousChannels,

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,15 +13,24 @@ from PIL import Image
 
 import igq
 import search_spaces
-from igq import ArtifactError, Candidates, Corrected, InvalidArgumentError, Observation
+from igq import (
+    ArtifactError,
+    Candidates,
+    Corrected,
+    InvalidArgumentError,
+    Observation,
+    Setting,
+)
 from igq.evaluation import log_probabilities
 from pipeline.cluster import InProcess, ProposalFeed
+from pipeline.commands.apply import apply
 from pipeline.commands.evaluate import evaluate_artifact
 from pipeline.commands.export import Exported, export
 from pipeline.commands.result import Result
 from pipeline.commands.search import run as search
+from pipeline.commands.verify import verify_artifact
 from pipeline.data import Images, Preprocessing, draw, open_source
-from pipeline.errors import StudyError
+from pipeline.errors import DataError, StudyError
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.preparation.cache import load_candidates, load_corrected
@@ -227,6 +237,185 @@ class TestFinalRound:
         assert not (tmp_path / "artifact").exists()
         budget = parse_budget("uniform:4")
         assert export(study, tmp_path / "artifact", budget=budget).trial == ranked[0]
+
+
+class TestTrial:
+    def test_one_of_a_number_is_exported_whatever_is_best(
+        self, searched: Searched, tmp_path: Path
+    ) -> None:
+        other = next(t for t in searched.result.trials if t.kl and t != searched.result.best)
+        exported = export(searched.folder, tmp_path / "artifact", trial=other.number)
+        assert exported.trial == other
+        assert igq.load(exported.path).allocation == other.proposal.allocation
+        assert exported.notes["result"] is None
+
+    def test_one_that_is_not_there_is_refused(self, searched: Searched, tmp_path: Path) -> None:
+        with pytest.raises(StudyError, match=r"^`trial` must be the number of a trial that saw"):
+            export(searched.folder, tmp_path / "artifact", trial=999)
+        assert not (tmp_path / "artifact").exists()
+
+    def test_not_within_a_budget(self, searched: Searched, tmp_path: Path) -> None:
+        budget = parse_budget("uniform:4")
+        with pytest.raises(InvalidArgumentError, match="must not both be given"):
+            export(searched.folder, tmp_path / "artifact", budget=budget, trial=0)
+
+
+class TestAllocationFile:
+    """allocation.json says what the trial had, for people and for other programs."""
+
+    @pytest.fixture
+    def content(self, exported: Exported) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((exported.path / "allocation.json").read_text())
+        return content
+
+    def test_settings_are_the_trial_s(self, content: dict[str, Any], exported: Exported) -> None:
+        allocation = exported.trial.proposal.allocation
+        written = {layer["name"]: Setting.parse(layer["setting"]) for layer in content["layers"]}
+        assert {n: written[n].num_groups for n in allocation} == {
+            n: setting.num_groups for n, setting in allocation.items()
+        }
+        assert {s.weight_bits for s in written.values()} == {4, None}
+
+    def test_costs_of_layers_and_the_fixed_part_are_the_total(
+        self, content: dict[str, Any], exported: Exported
+    ) -> None:
+        for unit in ("bops", "size"):
+            costs = [layer["costs"][unit] for layer in content["layers"] if layer["costs"]]
+            assert sum(costs) + content["fixed_costs"][unit] == content["totals"][unit]
+        assert content["totals"]["bops"] == exported.trial.proposal.cost
+
+    def test_scores_have_intervals_and_their_images(
+        self, content: dict[str, Any], searched: Searched
+    ) -> None:
+        row, scores = searched.result.comparisons[0], content["scores"]["validation"]
+        assert scores["kl"] == row.kl.mean
+        assert scores["kl_interval"] == [row.kl.low, row.kl.high]
+        assert scores["images"] == 6
+        assert content["calibration"]["images"] == 2
+
+    def test_the_digits_names_are_known(self, exported: Exported) -> None:
+        names = json.loads((exported.path / "classes.json").read_text())
+        assert names == [str(digit) for digit in range(10)]
+
+
+class TestVerify:
+    def test_the_scores_come_out_again(self, searched: Searched, exported: Exported) -> None:
+        checked = verify_artifact(exported.path, "digits", searched.request.space.weights)
+        assert checked.files.sealed
+        assert checked.score is not None
+        assert checked.score.kl == pytest.approx(searched.result.comparisons[0].kl.mean, rel=1e-4)
+
+    def test_edited_scores_do_not(self, exported: Exported, tmp_path: Path) -> None:
+        """Also where digests were computed again."""
+        edited = shutil.copytree(exported.path, tmp_path / "edited")
+        artifact = igq.load(exported.path)
+        notes = json.loads(json.dumps(artifact.notes))
+        notes["result"]["comparisons"][0]["top1"] = 1.0
+        shutil.rmtree(edited)
+        igq.save(artifact.model, edited, notes)
+        with pytest.raises(ArtifactError, match=r"notes a top-1 of 100\.00% on 6 images, but has"):
+            verify_artifact(edited, "digits")
+
+    def test_other_images_are_refused(
+        self, searched: Searched, exported: Exported, tmp_path: Path
+    ) -> None:
+        write_digits(tmp_path / "images", searched.images()["search"])
+        with pytest.raises(DataError):
+            verify_artifact(exported.path, str(tmp_path / "images"))
+
+    def test_a_trial_without_scores_is_refused(self, searched: Searched, tmp_path: Path) -> None:
+        other = next(t for t in searched.result.trials if t.kl and t != searched.result.best)
+        path = export(searched.folder, tmp_path / "artifact", trial=other.number).path
+        assert verify_artifact(path).score is None
+        with pytest.raises(ArtifactError, match="must note scores to evaluate it"):
+            verify_artifact(path, "digits")
+
+    @pytest.mark.parametrize("value", [None, {}, "demo", {"model": None}], ids=repr)
+    def test_an_odd_space_is_refused(
+        self, exported: Exported, tmp_path: Path, value: object
+    ) -> None:
+        artifact = igq.load(exported.path)
+        path = igq.save(artifact.model, tmp_path / "odd", {**artifact.notes, "space": value})
+        with pytest.raises(ArtifactError, match="must note a search space"):
+            evaluate_artifact(path, "digits")
+
+
+class TestApply:
+    """allocation.json with the same weights and images is the same model."""
+
+    @pytest.fixture
+    def allocation(self, exported: Exported, tmp_path: Path) -> Path:
+        return Path(shutil.copy(exported.path / "allocation.json", tmp_path))
+
+    def edit(self, allocation: Path, change: Callable[[dict[str, Any]], object]) -> None:
+        content = json.loads(allocation.read_text())
+        change(content)
+        allocation.write_text(json.dumps(content))
+
+    def test_it_is_the_original_bit_for_bit(
+        self, searched: Searched, exported: Exported, allocation: Path, tmp_path: Path
+    ) -> None:
+        weights = searched.request.space.weights
+        assert weights is not None
+        applied = apply(allocation, weights, "digits", tmp_path / "again")
+        assert applied.identical
+        images = searched.images()["validation"].values
+        original, again = igq.load(exported.path), igq.load(applied.path)
+        assert torch.equal(again.model(images), original.model(images))
+        assert again.allocation == original.allocation
+        for name in ("costs", "totals", "calibration", "classes", "preprocessing", "model"):
+            assert again.notes[name] == original.notes[name]
+        assert again.notes.get("scores") is None
+
+    def test_a_setting_may_be_edited_to_another_of_the_space(
+        self, searched: Searched, allocation: Path, tmp_path: Path
+    ) -> None:
+        self.edit(allocation, lambda content: content["layers"][1].update(setting="w4a4g1"))
+        weights = searched.request.space.weights
+        assert weights is not None
+        applied = apply(allocation, weights, "digits", tmp_path / "again")
+        again = igq.load(applied.path).allocation
+        assert again["blocks.0.attn.qkv"].num_groups == 1
+
+    @pytest.mark.parametrize(
+        ("change", "error", "reason"),
+        [
+            (
+                lambda c: c["layers"][1].update(setting="w4a4g3"),
+                ArtifactError,
+                "a setting that its space offers, but gives it w4a4g3",
+            ),
+            (
+                lambda c: c["layers"][1].update(setting="w5a4g2"),
+                ArtifactError,
+                "a setting that its space offers, but gives it w5a4g2",
+            ),
+            (lambda c: c["layers"].pop(), ArtifactError, "must name each layer of the model"),
+            (lambda c: c.update(layers="all"), ArtifactError, "could not be read as an allocation"),
+            (lambda c: c.update(model=None), ArtifactError, "could not be read as an allocation"),
+            (lambda c: c.update(schema=2), ArtifactError, "could not be read as an allocation"),
+            (lambda c: c.update(space=None), ArtifactError, "must note a search space"),
+            (lambda c: c.update(calibration=None), ArtifactError, "how calibration images were"),
+            (lambda c: c["model"].update(weights="0"), StudyError, "must be those that were"),
+            (lambda c: c["calibration"].update(seed=1), DataError, "calibrated on, whose finger"),
+        ],
+        ids=lambda value: None if callable(value) or isinstance(value, type) else value[:20],
+    )
+    def test_what_would_be_another_model_is_refused(
+        self,
+        searched: Searched,
+        allocation: Path,
+        tmp_path: Path,
+        change: Callable[[dict[str, Any]], object],
+        error: type[Exception],
+        reason: str,
+    ) -> None:
+        self.edit(allocation, change)
+        weights = searched.request.space.weights
+        assert weights is not None
+        with pytest.raises(error, match=reason):
+            apply(allocation, weights, "digits", tmp_path / "again")
+        assert not (tmp_path / "again").exists()
 
 
 class TestRefusedExport:

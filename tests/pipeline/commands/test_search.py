@@ -315,9 +315,13 @@ class TestMixed:
         assert bits == {name: chosen[name].weight_bits for name in bits}
 
     @pytest.mark.parametrize("tied", ["block", "kind"])
-    def test_settings_are_tied_too(self, make_request: Make, run: Run, tied: str) -> None:
+    def test_settings_are_tied_too(
+        self, make_request: Make, run: Run, tied: str, tmp_path: Path
+    ) -> None:
         result = run(make_request(space=self.SPACE | {"tied": tied}, trials=6))
         assert len(result.trials) == 6
+        notes = result.export(tmp_path / "artifact").notes
+        assert notes["totals"]["bops"] == result.best.proposal.cost
 
 
 class TestSize:

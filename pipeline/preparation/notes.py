@@ -1,0 +1,124 @@
+"""The notes of an exported model: where it comes from, what it costs, and what is known of it.
+
+`igq.formats` shows them in the JSON files beside the manifest, and in the model card.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from igq import Layer, Limits, Setting, Unit
+from igq.costs import bops_table, size_table
+from pipeline.data import Preprocessing, class_names
+from pipeline.files import read_json
+from pipeline.preparation.study import CALIBRATION, Study
+from pipeline.study.final import Final
+from pipeline.study.trials import Trial
+from search_spaces import SearchSpace
+
+SCORED = ("kl", "kl_interval", "top1", "top1_interval")
+"""The parts of a comparison that are noted as scores."""
+
+
+def notes_of(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
+    """Return the notes of a trial of a study."""
+    written, result = read_json(study.folder.study), _result(study, taken)
+    allocation = taken.proposal.allocation
+    parameters = sum(parameter.numel() for parameter in study.model.parameters())
+    final_kl = None
+    if final is not None and taken.number in final.kls:
+        final_kl = final.kl(taken.number)
+    return {
+        "preprocessing": asdict(Preprocessing.of(study.model)),
+        "classes": class_names(set(study.definition.sources.values())),
+        "space": written["space"],
+        "study": written["key"],
+        "model": written["model"],
+        "trial": taken.number,
+        "bops": taken.proposal.cost,
+        "size": taken.proposal.costs.get(Unit.BYTES),
+        "overhead": study.limits.table.overhead(taken.proposal.cost),
+        "search_kl": taken.kl,
+        "final_kl": final_kl,
+        "result": result,
+        **costs_of(study.space, study.layers, parameters, allocation),
+        "weight_method": study.space.weight_method.value,
+        "limits": limits_of(study.limits),
+        "scores": scores_of(taken, final_kl, result),
+        "calibration": calibration_of(study),
+        "images": {
+            purpose: {"source": study.definition.sources.get(purpose), "fingerprint": fingerprint}
+            for purpose, fingerprint in study.definition.images.items()
+        },
+        "mlflow_run": {"igq.study": written["key"], "name": f"trial-{taken.number:04d}"},
+    }
+
+
+def costs_of(
+    space: SearchSpace, layers: Sequence[Layer], parameters: int, allocation: Mapping[str, Setting]
+) -> dict[str, Any]:
+    """Return what each layer costs in each unit, and all of them, with the part that is fixed."""
+    tables = (
+        bops_table(layers, space.scheme, space.options, space.base_bits),
+        size_table(layers, space.options, parameters),
+    )
+    costs: dict[str, dict[str, Any]] = {}
+    chosen = {name: _of_layer(row, allocation[name]) for name, row in tables[0].layers.items()}
+    for table in tables:
+        for name, setting in chosen.items():
+            costs.setdefault(name, {})[table.unit.value] = table.cost(name, setting)
+    return {
+        "costs": costs,
+        "totals": {table.unit.value: table.of(chosen) for table in tables},
+        "fixed_costs": {t.unit.value: t.fixed for t in tables},
+    }
+
+
+def _of_layer(row: Iterable[Setting], setting: Setting) -> Setting:
+    """Return the parts of a setting that a layer has, as tied layers share one with all parts."""
+    like = next(iter(row))
+    return Setting(
+        None if like.weight_bits is None else setting.weight_bits,
+        None if like.activation_bits is None else setting.activation_bits,
+        None if like.num_groups is None else setting.num_groups,
+    )
+
+
+def limits_of(limits: Limits) -> dict[str, Any]:
+    """Return the most that the search allowed, by unit."""
+    return {limit.table.unit.value: limit.most for limit in limits.bounded}
+
+
+def scores_of(
+    taken: Trial, final_kl: float | None, result: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the scores of a trial; on unseen images where the search ended with it as its best."""
+    scores: dict[str, Any] = {
+        "search": {"kl": taken.kl, "images": len(taken.observation)},
+        "final": {"kl": final_kl},
+        "validation": None,
+    }
+    if result is not None:
+        row = result["comparisons"][0]
+        measured = {name: row[name] for name in SCORED if row.get(name) is not None}
+        scores["validation"] = {**result["validation"], **measured}
+    return scores
+
+
+def calibration_of(study: Study) -> dict[str, Any]:
+    """Return which images the study was calibrated on, so that they can be drawn again."""
+    definition = study.definition
+    return {
+        "source": definition.sources.get(CALIBRATION),
+        "images": study.space.calibration_images,
+        "seed": definition.seed,
+        "fingerprint": definition.images[CALIBRATION],
+    }
+
+
+def _result(study: Study, taken: Trial) -> dict[str, Any] | None:
+    """Return the result of the search if it is that of this trial."""
+    if not study.folder.result.exists():
+        return None
+    result = dict(read_json(study.folder.result))
+    return result if result["best"]["trial"] == taken.number else None

@@ -6,11 +6,12 @@ it, so that another budget starts from the same tables.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
-from igq import Allocation, Layer, Limits
+from igq import Allocation, Layer, Limits, Setting
 from igq.allocation import uniform_allocations
 from igq.costs import Number
 from igq.evaluation import log_probabilities
@@ -59,6 +60,14 @@ class Preparation:
     def passes(self) -> int:
         """Image-forward-passes of both tables of sensitivities."""
         return self.measured.passes + (self.predicted.passes if self.predicted else 0)
+
+    def predict(self, allocation: Mapping[str, Setting]) -> float:
+        """Return the sum of the sensitivities of an allocation's settings, in nats.
+
+        They are predicted ones where there are any, and measured ones elsewhere.
+        """
+        ties, table = self.limits.ties, (self.predicted or self.measured).sensitivity
+        return sum(row[allocation[ties.get(name, (name,))[0]]] for name, row in table.items())
 
 
 def prepare(study: Study, display: Display) -> Preparation:

@@ -105,7 +105,11 @@ def choose(kls: Kls, predicted: Mapping[int, float] | None = None) -> int:
 def in_doubt(
     few: Sequence[int], kls: Kls, predicted: Mapping[int, float] | None = None
 ) -> list[int]:
-    """Return those of `few` that may be the best still: not surely worse than the expected best."""
+    """Return those of `few` that may be the best still: not surely worse than the expected best.
+
+    >>> in_doubt([3, 7], {3: (0.81, 1.0, 1.21, 0.9), 7: (0.36, 0.49, 0.64, 0.5)})
+    [7]
+    """
     estimate = Estimate.of(kls, predicted)
     leader = min(few, key=lambda number: (estimate.mean[number], number))
     least = (1 - CONFIDENCE) / 2

@@ -16,6 +16,7 @@ COMMANDS = {
     "decided": "--space demo --trials 10",
     "exhaustive": SMALL,
     "fidelity": f"{SMALL} --allocations 3",
+    "final_round": "--seeds 1 --trials 6 --splits 1",
     "gpu_check": "--device cpu --small --models vit_tiny_patch16_224 --schemes best",
     "inputs": f"{SMALL} --rows 0 12",
     "mixed_bits": f"{SMALL} --groups 8",

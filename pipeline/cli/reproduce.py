@@ -28,7 +28,9 @@ def reproduce(
     weights_dir: Annotated[
         Path | None, typer.Option(help="Folder of MODEL.safetensors. [default: timm's hub]")
     ] = None,
-    bits: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 4 and 6]")] = None,
+    bits: Annotated[
+        list[int] | None, typer.Option(help="3, 4 or 6; repeatable. [default: 4 and 6]")
+    ] = None,
     column: Annotated[list[str] | None, typer.Option(help="Repeatable. [default: all]")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Calibration draws.")] = 5,
     most_images: Annotated[

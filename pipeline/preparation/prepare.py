@@ -6,11 +6,13 @@ it, so that another budget starts from the same tables.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import geometric_mean
 
 from torch import nn
 
-from igq import Allocation, Layer, Limits
+from igq import Allocation, Layer, Limits, Setting
 from igq.allocation import uniform_allocations
 from igq.costs import Number
 from igq.evaluation import log_probabilities
@@ -22,6 +24,8 @@ from pipeline.study.progress import Display
 
 CHUNKS = 8
 """Reports of a trial that is not stopped (our choice: the pruner needs at least 4)."""
+TINY = 1e-12
+"""A sum of sensitivities in nats that has a logarithm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,16 @@ class Preparation:
         """Image-forward-passes of both tables of sensitivities."""
         return self.measured.passes + (self.predicted.passes if self.predicted else 0)
 
+    def predict(self, allocation: Mapping[str, Setting]) -> float:
+        """Return the sum of the sensitivities of an allocation's settings, in nats.
+
+        Where there are measured and predicted ones it is the geometric mean of both sums: at 4
+        bits the predicted are better, at 2 bits the measured.
+        """
+        tables = [self.measured, *([self.predicted] if self.predicted else [])]
+        sums = [_total(self.limits, table, allocation) for table in tables]
+        return geometric_mean(max(total, TINY) for total in sums)
+
 
 def prepare(study: Study, display: Display) -> Preparation:
     """Compute the parts that all trials share, or read them from the cache.
@@ -91,3 +105,9 @@ def _compile(study: Study, task: Task, display: Display) -> None:
     limits = study.limits
     anything = Allocation.of(limits.expand(uniform_allocations(limits.table)[0]))
     next(Objective(task, next(study.model.parameters()).device).evaluate(anything))
+
+
+def _total(limits: Limits, table: Table, allocation: Mapping[str, Setting]) -> float:
+    """Return the sum of a table's sensitivities; layers that share a setting are one entry."""
+    shared, rows = limits.ties, table.sensitivity.items()
+    return sum(row[allocation[shared.get(name, (name,))[0]]] for name, row in rows)

@@ -1,4 +1,4 @@
-"""The authors' table: ImageNet top-1 in percent (Moon et al., CVPR 2024, arXiv 2404.00928)."""
+"""Published ImageNet top-1 in percent: the authors' table (Moon et al., CVPR 2024), and others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,9 +23,24 @@ class Published:
         """The checkpoint's name without its tag."""
         return self.model.partition(".")[0]
 
-    def kept(self, bits: int, column: str) -> float:
-        """Return the share of full precision's top-1 that is kept."""
+    def kept(self, bits: int, column: str) -> float | None:
+        """Return the share of full precision's top-1 that is kept; None where none is published."""
+        if bits not in self.top1:
+            return None
         return self.top1[bits][COLUMNS.index(column)] / self.full_precision
+
+
+@dataclass(frozen=True)
+class Other:
+    """The top-1 of another method with the same checkpoint, and what the method takes."""
+
+    method: str
+    label: str
+    bits: int
+    """Of weights and activations."""
+    kept: float
+    """The share of full precision's top-1."""
+    takes: str
 
 
 PUBLISHED = (
@@ -84,3 +99,17 @@ PUBLISHED = (
         {4: (82.88, 83.08, 83.53, 83.02, 83.14), 6: (84.43, 84.70, 85.06, 84.62, 84.82)},
     ),
 )
+
+_RECONSTRUCTED = "weights optimised on 1,024 images, static ranges"
+_DEIT_T = 72.21
+
+OTHERS = (
+    Other("FIMA-Q", "DeiT-T", 3, 55.55 / _DEIT_T, _RECONSTRUCTED),
+    Other("APHQ-ViT", "DeiT-T", 3, 55.42 / _DEIT_T, _RECONSTRUCTED),
+    Other("FIMA-Q", "DeiT-T", 4, 66.84 / _DEIT_T, _RECONSTRUCTED),
+    Other("APHQ-ViT", "DeiT-T", 4, 66.66 / _DEIT_T, _RECONSTRUCTED),
+)
+"""FIMA-Q (CVPR 2025) and APHQ-ViT (CVPR 2025)."""
+
+BITS = tuple(sorted({*PUBLISHED[0].top1, *(other.bits for other in OTHERS)}))
+"""Bits of weights and activations with published numbers of any method."""

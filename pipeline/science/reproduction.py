@@ -22,7 +22,7 @@ from igq.quantized import accelerate, quantize_weights
 from pipeline.data import ImageSource, Preprocessing, draw, open_source
 from pipeline.errors import DataError
 from pipeline.evaluation.execution import execution
-from pipeline.science.published import COLUMNS, PUBLISHED, Published
+from pipeline.science.published import BITS, COLUMNS, PUBLISHED, Published
 from pipeline.study.progress import Display
 from pipeline.study.request import Engine
 
@@ -54,7 +54,8 @@ class Reproduced:
     bits: int
     column: str
     kept: tuple[float, ...]
-    published: float
+    published: float | None
+    """None where the authors publish none."""
     images: int
     full_precision: float
     """Top-1 of the full-precision model on the same images, from 0 to 1."""
@@ -75,7 +76,8 @@ def reproduce(experiment: Experiment, display: Display) -> Iterator[Reproduced]:
 
     Raises:
         DataError: images cannot be found or read, or have no labels; no weights are there.
-        InvalidArgumentError: a column or number of bits that the authors' table does not have.
+        InvalidArgumentError: a column that the authors' table does not have, or bits of which
+            there are no published numbers.
         WeightsError: weights cannot be read, or do not fit.
     """
     _check(experiment)
@@ -187,10 +189,10 @@ def _check(experiment: Experiment) -> None:
         raise igq.InvalidArgumentError(
             f"`columns` must be among {', '.join(COLUMNS)}, but got {unknown[0]!r}."
         )
-    known = sorted(PUBLISHED[0].top1)
-    if not set(experiment.bits) <= set(known):
+    if not set(experiment.bits) <= set(BITS):
         raise igq.InvalidArgumentError(
-            f"`bits` must be among {known}, as in the table, but got {list(experiment.bits)}."
+            f"`bits` must be among {list(BITS)}, of which there are published numbers, "
+            f"but got {list(experiment.bits)}."
         )
 
 

@@ -1,9 +1,10 @@
 """The reproduction of the authors' table, as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.table import Table
 
+from pipeline.science.published import OTHERS
 from pipeline.science.reproduction import Reproduced
 
 
@@ -23,10 +24,22 @@ def reproduction_table(cells: Sequence[Reproduced]) -> Table:
             label, f"W{bits}A{bits}", str(first.images), f"{first.full_precision:.2%}", *shares
         )
     if cells:
-        table.caption = f"± standard deviation over {len(cells[0].kept)} calibration seeds"
+        spread = f"± standard deviation over {len(cells[0].kept)} calibration seeds"
+        table.caption = "\n".join([spread, *_others({(cell.label, cell.bits) for cell in cells})])
     return table
+
+
+def _others(shown: Collection[tuple[str, int]]) -> list[str]:
+    """Return a line for each method with published numbers of the rows shown."""
+    return [
+        f"{other.method} keeps {other.kept:.3f} of {other.label} at W{other.bits}A{other.bits}: "
+        f"{other.takes}"
+        for other in OTHERS
+        if (other.label, other.bits) in shown
+    ]
 
 
 def _share(cell: Reproduced) -> str:
     spread = "" if cell.spread is None else f" ± {cell.spread:.3f}"
-    return f"{cell.mean:.3f}{spread} ({cell.published:.3f})"
+    published = "" if cell.published is None else f" ({cell.published:.3f})"
+    return f"{cell.mean:.3f}{spread}{published}"

@@ -1,32 +1,34 @@
 """The final round: the best few of a search, on images that no proposal was made from.
 
 The least of many means over few images is least by luck as well, and the more so the longer a
-search is. So the best few, and the baselines that every search has, are measured once more, by
-successive halving: all of them on some images, the better half on twice as many, and so on until
-the last few have seen every image. The winner is the best of them if it is clearly better than the
-integer program's answer, which no luck among many chose; otherwise that answer wins.
+search is. So the best few, and the baselines that every search has, are measured once more: all of
+them on some images, those that may be the best still on twice as many, and so on. The winner is
+the one of least expected KL (`choice`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from statistics import fmean
 
 from igq.costs import Number
-from igq.progress import Progress, part, silent
+from igq.progress import Progress, silent
 from pipeline.data import Images
 from pipeline.evaluation.validation import Contender, measure
 from pipeline.preparation.prepare import Preparation
-from pipeline.study.best import best, best_of, completed
+from pipeline.searching.choice import Kls, choose, in_doubt
+from pipeline.study.best import best, completed
 from pipeline.study.final import Final
 from pipeline.study.trials import Origin, Trial
 
 FINALISTS = 12
 """Trials of least KL on the search images; the uniform and the integer programs' come besides."""
 ROUNDS = 3
-"""The most rounds; the last is on every image, each before it on half as many (our choice)."""
+"""The most rounds; each ends on twice as many images as the one before (our choice)."""
 FEWEST = 64
 """Images of the first of several rounds: fewer images make one round (our choice)."""
+
+Look = Callable[[Sequence[int], int, int], Kls]
+"""Numbers of trials, and the images from one place to another -> their KL on each of these."""
 
 
 def finalists(trials: Iterable[Trial], budget: Number) -> list[Trial]:
@@ -44,31 +46,48 @@ def play(
     progress: Progress = silent,
 ) -> Final | None:
     """Measure the finalists on the final images; None where there is nothing to choose from."""
-    few = finalists(trials, preparation.budget)
+    few = {trial.number: trial for trial in finalists(trials, preparation.budget)}
     if len(images) == 0 or len(few) < 2:
         return None
-    incumbent = _incumbent(trials, few, preparation.budget)
-    kls: dict[int, tuple[float, ...]] = {trial.number: () for trial in few}
-    ends = ends_of_rounds(len(images))
+    predicted = {n: preparation.predict(trial.proposal.allocation) for n, trial in few.items()}
     model, task, limits = preparation.model, preparation.task, preparation.limits
-    for played, (start, end) in enumerate(pairwise((0, *ends))):
-        if played:
-            ranked = sorted(few, key=lambda trial: fmean(kls[trial.number]))
-            better = ranked[: max(2, -(-len(few) // 2))]
-            few = [trial for trial in few if trial in better or trial is incumbent]
-        told = part(progress, played, len(ends))
+
+    def look(numbers: Sequence[int], start: int, end: int) -> Kls:
         some = replace(images, values=images.values[start:end], labels=None)
-        contenders = [Contender(str(trial.number), trial, 0) for trial in few]
-        for measured in measure(model, task, limits, contenders, some, told).measured:
-            kls[measured.number] += measured.kls
-    return Final(kls, incumbent.number if incumbent else None)
+        contenders = [Contender(str(n), few[n], 0) for n in numbers]
+
+        def told(share: float) -> None:
+            progress((start + share * (end - start)) / len(images))
+
+        measured = measure(model, task, limits, contenders, some, told).measured
+        return {one.number: one.kls for one in measured}
+
+    final = race(predicted, len(images), look)
+    progress(1.0)
+    return final
 
 
-def _incumbent(trials: Sequence[Trial], few: Sequence[Trial], budget: Number) -> Trial | None:
-    """Return the finalist of an integer program: over predicted sensitivities, or measured."""
-    programs = (best_of(trials, origin, budget) for origin in (Origin.FISHER, Origin.ILP))
-    answer = next((trial.proposal.allocation for trial in programs if trial), None)
-    return next((trial for trial in few if trial.proposal.allocation == answer), None)
+def race(predicted: Mapping[int, float], images: int, look: Look) -> Final:
+    """Show images to finalists in rounds, as long as they may be the best; choose the winner.
+
+    `predicted` is trial number -> sum of sensitivities in nats; `look` measures trials on the
+    images from one place to another.
+
+    >>> def look(numbers, start, end):
+    ...     return {number: [1 / number] * (end - start) for number in numbers}
+    >>> race({2: 0.2, 4: 0.1}, images=3, look=look).kls
+    {2: (0.5, 0.5, 0.5), 4: (0.25, 0.25, 0.25)}
+    """
+    kls: dict[int, tuple[float, ...]] = dict.fromkeys(predicted, ())
+    few = list(predicted)
+    for start, end in pairwise((0, *ends_of_rounds(images))):
+        if start:
+            few = in_doubt(few, kls, predicted)
+        if len(few) < 2:
+            break
+        for number, more in look(few, start, end).items():
+            kls[number] += tuple(more)
+    return Final(kls, choose(kls, predicted), predicted)
 
 
 def ends_of_rounds(images: int) -> list[int]:

@@ -16,6 +16,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+import pipeline
 from tests.golden.comparing import differences, listed, operations
 from tests.golden.conftest import Remade
 from tests.golden.make_study import (
@@ -31,10 +32,13 @@ from tests.golden.make_study import (
     make,
     run_study,
     unpack,
+    weights,
 )
 
 pytestmark = pytest.mark.xdist_group("golden")  # one process makes the studies again
 
+FINAL_1 = STUDIES.parent / "final_1.json"
+"""The final round of `groups` as it was written before it named its winner."""
 MORE = 2
 """Trials that a resumed study gets in addition."""
 
@@ -130,6 +134,18 @@ class TestOld:
     def test_it_is_exported_to_the_same_model(self, name: str, old: Path, tmp_path: Path) -> None:
         exported(old, tmp_path / "artifact")
         assert_same(recorded(name, "evaluated.json"), evaluated(tmp_path / "artifact"))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["groups"])
+    def test_one_whose_final_round_names_no_winner_has_the_one_it_had(
+        self, old: Path, tmp_path: Path
+    ) -> None:
+        """Rounds of before name the integer program's trial, which stood unless clearly beaten."""
+        (old / "final.json").write_text(FINAL_1.read_text())
+        assert pipeline.open(old, weights()).best.number == 2
+        exported(old, tmp_path / "artifact")
+        run_study("groups", old, resume=True, rivals=False)
+        assert json.loads((old / "final.json").read_text()).keys() == {"kls", "winner", "predicted"}
 
     @pytest.mark.parametrize("name", ["front"])
     def test_a_front_is_exported_within_a_budget(

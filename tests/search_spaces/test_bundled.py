@@ -13,7 +13,7 @@ IMAGENET = [
     for model in ("vit", "deit")
     for size in ("tiny", "small", "base")
     for bits in (4, 6)
-]
+] + [f"{model}_tiny_{bits}" for model in ("vit", "deit") for bits in ("w3a3", "w4a3", "w3a4")]
 PAPER = ("vit_tiny_w4a4_paper", "deit_tiny_w4a4_paper")
 WIDER = ("vit_tiny_w4a4_tied", "vit_tiny_mixed", "deit_tiny_mixed", "deit_tiny_mixed_small")
 

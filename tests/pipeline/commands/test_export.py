@@ -196,7 +196,8 @@ class TestFinalRound:
     def study(self, searched: Searched, ranked: list[Trial], tmp_path: Path) -> Path:
         """The finished study, whose final round the worst of them has won."""
         copy = shutil.copytree(searched.folder, tmp_path / "study")
-        save_final(Folder(copy).final, Final({ranked[0].number: (0.5,), ranked[-1].number: (0.4,)}))
+        first, last = ranked[0].number, ranked[-1].number
+        save_final(Folder(copy).final, Final({first: (0.5,), last: (0.4,)}, winner=last))
         return copy
 
     def test_its_winner_is_exported(self, study: Path, ranked: list[Trial], tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ class TestFinalRound:
         self, study: Path, ranked: list[Trial], searched: Searched, tmp_path: Path
     ) -> None:
         for number, trial in enumerate((ranked[0], ranked[-1])):
-            save_final(Folder(study).final, Final({trial.number: (0.5,)}))
+            save_final(Folder(study).final, Final({trial.number: (0.5,)}, trial.number))
             exported = export(study, tmp_path / str(number))
             assert exported.trial == trial
             assert (exported.notes["result"] is not None) == (trial == searched.result.best)

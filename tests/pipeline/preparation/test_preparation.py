@@ -261,6 +261,25 @@ class TestPreparation:
         assert not (tmp_path / "study").exists()
 
 
+class TestPredict:
+    def test_it_is_the_geometric_mean_of_both_tables_sums(self, run: Prepare) -> None:
+        prepared = run()
+        uniform = igq.uniform(prepared.layers, 2)
+        assert prepared.predicted is not None
+        one, other = (
+            sum(row[uniform[name]] for name, row in table.sensitivity.items())
+            for table in (prepared.measured, prepared.predicted)
+        )
+        assert prepared.predict(uniform) == pytest.approx((one * other) ** 0.5)
+        alone = replace(prepared, predicted=None)
+        assert alone.predict(uniform) == pytest.approx(one)
+
+    def test_layers_that_share_a_setting_count_once_each(self, run: Prepare) -> None:
+        tied, free = run(space={"tied": "kind"}), run()
+        uniform = igq.uniform(free.layers, 2)
+        assert tied.predict(uniform) == pytest.approx(free.predict(uniform))
+
+
 class TestBaselines:
     def test_are_the_starts_then_random_ones_and_within_the_budget(self, run: Prepare) -> None:
         prepared = run()

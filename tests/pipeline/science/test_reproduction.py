@@ -142,9 +142,23 @@ class TestReproduce:
         with pytest.raises(igq.InvalidArgumentError, match=r"must be among .*, but got 'fixed 9'"):
             next(reproduce(experiment, QUIET))
 
+    def test_at_3_bits_other_methods_stand_beside(self, folder: Path) -> None:
+        experiment = Experiment(
+            ("digits",), "digits", folder, (3,), ("fixed 8",), seeds=1, most_images=20
+        )
+        cells = list(reproduce(experiment, QUIET))
+        assert [(cell.bits, cell.published) for cell in cells] == [(3, None)]
+        console = Console(file=io.StringIO(), width=200)
+        console.print(reproduction_table(cells))
+        printed = " ".join(console.file.getvalue().split())
+        assert "W3A3" in printed
+        assert "FIMA-Q keeps 0.769 of DeiT-T at W3A3: weights optimised on 1,024 images" in printed
+        assert "APHQ-ViT keeps 0.767 of DeiT-T at W3A3" in printed
+        assert "0.926" not in printed
+
     def test_other_bits_are_refused(self, folder: Path) -> None:
         experiment = Experiment(("digits",), "digits", folder, bits=(5,))
-        with pytest.raises(igq.InvalidArgumentError, match=r"among \[4, 6\].*got \[5\]"):
+        with pytest.raises(igq.InvalidArgumentError, match=r"among \[3, 4, 6\].*got \[5\]"):
             next(reproduce(experiment, QUIET))
 
     def test_a_folder_without_weights_is_refused(self, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The final round: who is in it, who wins, and how it is kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,60 +54,37 @@ def test_an_allocation_is_in_it_once(trials: list[Trial]) -> None:
 
 
 def test_the_winner_is_chosen_though_another_was_better_in_the_search(trials: list[Trial]) -> None:
-    final = Final({0: (0.9, 0.9), 3: (0.5, 0.5), 18: (0.6, 0.4), 19: (0.1,)})
+    final = Final({0: (0.9, 0.9), 3: (0.5, 0.5), 18: (0.6, 0.4), 19: (0.1,)}, winner=3)
     assert chosen(trials, BUDGET, final) is trials[3]
     assert chosen(trials, BUDGET, None) is trials[0]
 
 
-class TestIncumbent:
-    KLS: Mapping[int, tuple[float, ...]] = {
-        0: (0.5, 0.6, 0.7, 0.8),
-        3: (0.3, 0.4, 0.5, 0.61),
-        18: (0.1, 0.6, 0.9, 0.7),
-        19: (0.0, 0.0),
-    }
-
-    @pytest.mark.parametrize(
-        ("kls", "winner"),
-        [
-            ({0: KLS[0], 18: KLS[18]}, 0),  # less on average, by one image alone
-            ({0: KLS[0], 3: KLS[3], 18: KLS[18], 19: KLS[19]}, 3),
-            ({0: KLS[3], 3: KLS[0]}, 0),
-            ({0: (0.9,), 3: (0.1,)}, 0),  # one image shows nothing
-            ({0: KLS[0], 3: KLS[0]}, 0),
-        ],
-        ids=["no different", "clearly better", "worse", "one image", "equal"],
-    )
-    def test_only_what_is_clearly_better_takes_its_place(
-        self, kls: Mapping[int, tuple[float, ...]], winner: int
-    ) -> None:
-        assert Final(kls, incumbent=0).winner == winner
-
-    def test_it_says_who_had_less(self, trials: list[Trial]) -> None:
-        final = Final({19: self.KLS[0], 18: self.KLS[18], 0: (0.9,)}, incumbent=19)
-        assert final_line(trials, final) == (
-            "The final round, on 4 images, took trial 19 (fisher): KL 0.6500 there (trial 18 has "
-            "0.5750, which is no different); trial 0, the best on search images (KL 1.0000), "
-            "has 0.9000 on the first 1."
-        )
-
-
 def test_it_says_what_it_took_and_how_the_best_of_the_search_did(trials: list[Trial]) -> None:
-    assert final_line(trials, Final({0: (0.9,), 18: (0.4, 0.6)})) == (
+    assert final_line(trials, Final({0: (0.9,), 18: (0.4, 0.6)}, winner=18)) == (
         "The final round, on 2 images, took trial 18 (ilp): KL 0.5000 there; "
         "trial 0, the best on search images (KL 1.0000), has 0.9000 on the first 1."
     )
-    assert final_line(trials, Final({0: (0.4,), 18: (0.5,)})) == (
+    assert final_line(trials, Final({0: (0.4,), 18: (0.5,)}, winner=0)) == (
         "The final round, on 1 images, took trial 0 (sampler): KL 0.4000 there."
     )
 
 
+def test_it_says_who_had_less(trials: list[Trial]) -> None:
+    final = Final({19: (0.5, 0.8), 18: (0.1, 1.0), 0: (0.9,)}, winner=19)
+    assert final_line(trials, final) == (
+        "The final round, on 2 images, took trial 19 (fisher): KL 0.6500 there (trial 18 has "
+        "0.5500, which is no different); trial 0, the best on search images (KL 1.0000), "
+        "has 0.9000 on the first 1."
+    )
+
+
 def test_it_counts_every_image_of_every_finalist() -> None:
-    assert Final({0: (0.9,), 3: (0.5, 0.4)}).passes == 3
+    assert Final({0: (0.9,), 3: (0.5, 0.4)}, winner=3).passes == 3
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
-    final = Final({3: (0.5, 0.25), 0: (0.9,), 2: (0.5, 0.3)}, incumbent=2)
+    kls = {3: (0.5, 0.25), 0: (0.9,), 2: (0.5, 0.3)}
+    final = Final(kls, winner=2, predicted={3: 0.02, 0: 0.03, 2: 0.01})
     save_final(tmp_path / "final.json", final)
     assert load_final(tmp_path / "final.json") == final
     save_final(tmp_path / "final.json", None)
@@ -124,6 +102,9 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         '{"kls": {"1": []}}',
         '{"kls": {"1": [1]}, "incumbent": 2}',
         '{"kls": {"1": [1, 2], "2": [1]}, "incumbent": 2}',
+        '{"kls": {"1": [1]}, "winner": 2}',
+        '{"kls": {"1": [1]}, "winner": "1"}',
+        '{"kls": {"1": [1]}, "winner": 1, "predicted": [1]}',
     ],
     ids=str,
 )
@@ -134,35 +115,53 @@ def test_a_damaged_one_is_named(tmp_path: Path, content: str) -> None:
         load_final(path)
 
 
-def test_one_of_before_has_no_incumbent(tmp_path: Path) -> None:
+ONE, CLEARLY, HARDLY = [0.5, 0.6, 0.7, 0.8], [0.3, 0.4, 0.5, 0.61], [0.1, 0.6, 0.9, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("kls", "incumbent", "winner"),
+    [
+        ({"1": [0.5, 0.5], "2": [0.1, 0.8]}, None, 2),
+        ({"1": ONE, "2": HARDLY}, 1, 1),  # less on average, by one image alone
+        ({"1": ONE, "2": CLEARLY, "3": HARDLY, "4": [0.0, 0.0]}, 1, 2),
+        ({"1": CLEARLY, "2": ONE}, 1, 1),
+        ({"1": [0.9], "2": [0.1]}, 1, 1),  # one image shows nothing
+    ],
+    ids=["no incumbent", "no different", "clearly better", "worse", "one image"],
+)
+def test_one_of_before_keeps_the_winner_that_it_had(
+    tmp_path: Path, kls: dict[str, list[float]], incumbent: int | None, winner: int
+) -> None:
     path = tmp_path / "final.json"
-    path.write_text('{"kls": {"1": [0.5, 0.5], "2": [0.1, 0.8]}}')
-    assert load_final(path) == Final({1: (0.5, 0.5), 2: (0.1, 0.8)})
+    path.write_text(json.dumps({"kls": kls, "incumbent": incumbent}))
+    assert load_final(path) == Final({int(n): tuple(row) for n, row in kls.items()}, winner)
 
 
 class TestRounds:
     @pytest.fixture
     def preparation(self) -> Preparation:
-        return Mock(spec=Preparation, budget=BUDGET, model=None, task=None, limits=None)
+        mock = Mock(spec=Preparation, budget=BUDGET, model=None, task=None, limits=None)
+        mock.predict = lambda allocation: 1.0 / allocation["fc"].num_groups
+        return mock
 
     @pytest.fixture
     def play_on(
         self, preparation: Preparation, monkeypatch: pytest.MonkeyPatch
-    ) -> Callable[[Sequence[Trial], int], Final | None]:
-        """Plays on so many images; the later a trial, the less its KL on each."""
+    ) -> Callable[..., Final | None]:
+        """Plays on so many images; a trial's KL on image j is `kl(number, j)`."""
 
-        def measure(*arguments: Any) -> Any:
-            contenders, images, progress = arguments[3:]
-            progress(1.0)
-            numbers = [contender.trial.number for contender in contenders]
-            measured = [Mock(number=n, kls=(1 / (1 + n),) * len(images)) for n in numbers]
-            return Mock(measured=measured)
+        def played(few: Sequence[Trial], count: int, kl: Callable[[int, int], float]) -> Any:
+            def measure(*arguments: Any) -> Any:
+                contenders, images, progress = arguments[3:]
+                progress(1.0)
+                places = images.values.flatten().long().tolist()
+                numbers = [contender.trial.number for contender in contenders]
+                measured = [Mock(number=n, kls=tuple(kl(n, j) for j in places)) for n in numbers]
+                return Mock(measured=measured)
 
-        monkeypatch.setattr("pipeline.searching.final_round.measure", measure)
-        monkeypatch.setattr("pipeline.searching.final_round.FEWEST", 4)
-
-        def played(few: Sequence[Trial], count: int) -> Final | None:
-            images = Images("", torch.ones(count, 1, 1, 1), None, "")
+            monkeypatch.setattr("pipeline.searching.final_round.measure", measure)
+            monkeypatch.setattr("pipeline.searching.final_round.FEWEST", 4)
+            images = Images("", torch.arange(count).reshape(-1, 1, 1, 1).float(), None, "")
             heard: list[float] = []
             final = play(preparation, few, images, heard.append)
             assert heard == sorted(heard)
@@ -171,56 +170,47 @@ class TestRounds:
 
         return played
 
-    def test_the_better_half_sees_twice_as_many_images(
+    def test_what_is_surely_worse_sees_no_more(
         self, play_on: Callable[..., Final], trials: list[Trial]
     ) -> None:
-        final = play_on(trials[:8], 16)
+        def kl(number: int, image: int) -> float:
+            noise = 0.1 * ((7 * image + 3 * number) % 5)
+            return 0.5 + noise if number in {2, 5} else 4.0 + noise
+
+        final = play_on(trials[:8], 16, kl)
         assert {n: len(kls) for n, kls in final.kls.items()} == {
-            **dict.fromkeys(range(4), 4),
-            **dict.fromkeys((4, 5), 8),
-            **dict.fromkeys((6, 7), 16),
+            **dict.fromkeys((0, 1, 3, 4, 6, 7), 4),
+            **dict.fromkeys((2, 5), 16),
         }
-        assert final.winner == 7
-        assert final.passes == 4 * 4 + 2 * 8 + 2 * 16
+        assert final.winner == min((2, 5), key=final.kl)
+        assert final.passes == 6 * 4 + 2 * 16
 
-    @pytest.mark.parametrize("missing", [(), (Origin.FISHER,), (Origin.FISHER, Origin.ILP)])
-    def test_the_program_is_left_too_though_it_is_among_the_worse(
-        self, play_on: Callable[..., Final], trials: list[Trial], missing: tuple[Origin, ...]
-    ) -> None:
-        few = [t for t in [*trials[17:], *trials[:8]] if t.proposal.origin not in missing]
-        stands = next((o for o in (Origin.FISHER, Origin.ILP) if o not in missing), None)
-        order = {trial.number: place for place, trial in enumerate(few)}
-        renamed = [replace(t, proposal=replace(t.proposal, number=order[t.number])) for t in few]
-        final = play_on(renamed, 16)
-        if stands is None:
-            assert final.incumbent is None
-        else:
-            assert final.incumbent is not None
-            assert renamed[final.incumbent].proposal.origin is stands
-            assert len(final.kls[final.incumbent]) == 16
-            assert final.winner == final.least == len(few) - 1
-
-    def test_the_program_is_known_by_its_allocation(
+    def test_those_alike_see_all_and_the_prediction_decides(
         self, play_on: Callable[..., Final], trials: list[Trial]
     ) -> None:
-        same = replace(trials[3].proposal, allocation=trials[19].proposal.allocation)
-        trials[3] = replace(trials[3], proposal=same)
-        final = play_on(trials, 16)
-        assert final.incumbent in {3, 19}
-        assert final.incumbent in final.kls
+        final = play_on(trials[:4], 16, lambda number, image: 0.5 + 0.1 * image)
+        assert {len(kls) for kls in final.kls.values()} == {16}
+        assert final.predicted == {n: 1 / (1 + n) for n in range(4)}
+        assert final.winner == 3
 
-    def test_two_are_left_to_the_last_image(
+    def test_the_last_one_left_sees_no_more(
         self, play_on: Callable[..., Final], trials: list[Trial]
     ) -> None:
-        assert {len(kls) for kls in play_on(trials[:2], 16).kls.values()} == {16}
+        def kl(number: int, image: int) -> float:
+            return 0.1 + 4 * (number > 0) + 0.01 * ((image + number) % 3)
+
+        final = play_on(trials[:3], 16, kl)
+        assert {len(kls) for kls in final.kls.values()} == {4}
+        assert final.winner == 0
 
     def test_few_images_make_one_round(
         self, play_on: Callable[..., Final], trials: list[Trial]
     ) -> None:
-        assert {len(kls) for kls in play_on(trials[:8], 3).kls.values()} == {3}
+        final = play_on(trials[:8], 3, lambda number, image: 1 / (1 + number))
+        assert {len(kls) for kls in final.kls.values()} == {3}
 
     @pytest.mark.parametrize(("finalists", "images"), [(8, 0), (1, 16)])
     def test_without_images_or_a_choice_there_is_none(
         self, play_on: Callable[..., Final], trials: list[Trial], finalists: int, images: int
     ) -> None:
-        assert play_on(trials[:finalists], images) is None
+        assert play_on(trials[:finalists], images, lambda *_: 1.0) is None

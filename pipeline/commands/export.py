@@ -10,7 +10,6 @@ from igq import Unit
 from igq.costs import Number
 from igq.formats import format_named
 from igq.quantized import assemble, select_weights
-from pipeline.data import Preprocessing
 from pipeline.errors import StudyError
 from pipeline.files import read_json
 from pipeline.preparation.costs import most_bops
@@ -106,7 +105,7 @@ def _notes(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
     """Return the notes of an artifact: its preprocessing, study and trial."""
     written = read_json(study.folder.study)
     return {
-        "preprocessing": asdict(Preprocessing.of(study.model)),
+        "preprocessing": asdict(study.preprocessing),
         "space": written["space"],
         "study": written["key"],
         "model": written["model"],

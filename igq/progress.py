@@ -1,8 +1,16 @@
-"""Progress of one step: a function that is told the share that is done, from 0 to 1."""
+"""Functions that are told how far a step is, as a share from 0 to 1, and what was found."""
 
 from collections.abc import Callable
 
 Progress = Callable[[float], None]
+
+
+Tell = Callable[[str], None]
+"""A function that is told a fact, in a sentence, that the user should know."""
+
+
+def untold(text: str) -> None:
+    """Tell nobody."""
 
 
 def silent(share: float) -> None:

@@ -1,6 +1,5 @@
 """Make timm models and load weights into them; never runs code that a file brings."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,14 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from igq.errors import UnsupportedModelError, WeightsError
+from igq.progress import Tell, untold
+from igq.vit.conversion import fitted, to_timm
+from igq.vit.diagnosis import likely_cause
 from igq.vit.families import FAMILIES
+from igq.vit.reading import Checkpoint, read_checkpoint
 from igq.vit.structure import family_of
 
 
@@ -62,11 +63,18 @@ def remake(made: Architecture) -> nn.Module:
 
 
 def create(
-    name: str, arguments: Mapping[str, Any] | None = None, weights: Path | None = None
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
+    key: str | None = None,
+    tell: Tell = untold,
 ) -> nn.Module:
     """Return a timm model for evaluation, with the weights of a local file, or random ones.
 
-    Files are `.safetensors`, or a PyTorch checkpoint of which only tensors are read.
+    Files are `.safetensors`, or a PyTorch checkpoint of which only tensors are read: the set of
+    weights named `key`, by default the moving average where there is one. Weights under other
+    names, or of another image size, are converted as timm does; `tell` is told how. The number of
+    classes is the checkpoint's unless `arguments` has one.
 
     Raises:
         UnsupportedModelError: timm has no such model, or it does not take these arguments.
@@ -79,10 +87,59 @@ def create(
     >>> vit(torch.rand(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
-    model = _build(name, arguments or {}, pretrained=False)
-    if weights is not None:
-        load_weights(model, _read_tensors(weights), str(weights))
+    if weights is None:
+        return _build(name, arguments or {}, pretrained=False)
+    checkpoint = read_checkpoint(weights, key)
+    if key is None and checkpoint.others:
+        tell(
+            f"{weights}: {checkpoint.key or 'its own tensors'} are the weights that are read; "
+            f"--checkpoint-key takes others: {', '.join(checkpoint.others)}."
+        )
+    tensors, done = to_timm(dict(checkpoint.tensors))
+    model = _made_for(name, arguments or {}, tensors, checkpoint, tell)
+    tensors, converted = fitted(model, tensors, str(weights))
+    try:
+        load_weights(model, tensors, str(weights))
+    except WeightsError as error:
+        raise WeightsError(f"{error}{likely_cause(model, tensors)}") from error
+    for what in (*done, *converted):
+        tell(f"{weights}: {what}.")
     return model
+
+
+def _made_for(
+    name: str,
+    arguments: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
+    tell: Tell,
+) -> nn.Module:
+    """Return a model of a checkpoint's classes and pooling, where nothing else is said."""
+    model = _build(name, arguments, pretrained=False)
+    found = {k: value for k, value in _read_off(model, tensors).items() if k not in arguments}
+    if found:
+        said = ", ".join(f"{key}: {value}" for key, value in found.items())
+        tell(f"{checkpoint.origin}: the model is made with {said}, as its weights are.")
+        model = _build(name, {**arguments, **found}, pretrained=False)
+    described: Any = model.pretrained_cfg
+    if checkpoint.classes is not None and len(checkpoint.classes) == model.num_classes:
+        described["label_names"] = checkpoint.classes
+    return model
+
+
+def _read_off(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments that tensors show, where the model's own differ."""
+    expected: Mapping[str, Tensor] = model.state_dict()
+    found: dict[str, Any] = {}
+    for head in ("head.weight", "head.fc.weight"):
+        theirs, ours = tensors.get(head), expected.get(head)
+        if theirs is None or ours is None or theirs.shape[1:] != ours.shape[1:]:
+            continue
+        if len(theirs) != len(ours):
+            found["num_classes"] = len(theirs)
+    if "fc_norm.weight" in tensors and "norm.weight" not in tensors and "norm.weight" in expected:
+        found["global_pool"] = "avg"
+    return found
 
 
 def create_pretrained(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -142,31 +199,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -
         if not tensors[key].isfinite().all():
             raise WeightsError(f"{origin} must hold finite weights, but {key} has NaN or infinity.")
     model.load_state_dict(dict(tensors))
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    loaded: Any
-    try:
-        if path.suffix == ".safetensors":
-            loaded = load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path} could not be read as weights: {_first_line(error)}") from error
-    except Exception as error:  # torch raises UnpicklingError, a bare Exception
-        raise WeightsError(
-            f"{path} must hold tensors, and nothing that runs code: {_first_line(error)}"
-        ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
-        raise WeightsError(f"{path} must hold tensors by name alone, but holds other values.")
-    return {_WRAPPERS.sub("", key): tensor for key, tensor in loaded.items()}
-
-
-_WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+")
-"""Prefixes that DistributedDataParallel, Lightning and torch.compile add to names."""
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from igq.errors import IgqError
-from pipeline.cli.options import EngineChoice, console
+from pipeline.cli.options import CheckpointKey, Classes, EngineChoice, console
 from pipeline.cli.reproduce import reproduce
 from pipeline.study.folder import Folder
 from pipeline.study.request import Engine, Request, Sampler
@@ -82,8 +82,13 @@ def search(
     validation: Annotated[
         str | None, typer.Option(help="Validation images, where not drawn from --images.")
     ] = None,
+    classes: Classes = None,
     weights: Annotated[
         Path | None, typer.Option(help="Local file. [default: the space's, or timm's hub]")
+    ] = None,
+    checkpoint_key: CheckpointKey = None,
+    num_classes: Annotated[
+        int | None, typer.Option(min=1, help="Classes of --weights. [default: as they have]")
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="[default: the space's]")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Trials that run at once.")] = 2,
@@ -123,6 +128,9 @@ def search(
         images=images,
         calibration=calibration,
         validation=validation,
+        classes=classes,
+        checkpoint_key=checkpoint_key,
+        num_classes=num_classes,
         trials=trials,
         seed=seed,
         sampler=sampler,
@@ -220,6 +228,8 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option(help="Full-precision weights: adds KL and top-1 kept.")
     ] = None,
+    classes: Classes = None,
+    checkpoint_key: CheckpointKey = None,
     engine: EngineChoice = Engine.AUTO,
 ) -> None:
     """Measure an exported model on images."""
@@ -228,7 +238,9 @@ def evaluate(
     from pipeline.reports.tables import evaluation_lines
 
     with TerminalDisplay(console) as display:
-        measured = evaluate_artifact(artifact, images, weights, display, engine)
+        measured = evaluate_artifact(
+            artifact, images, weights, display, engine, classes, checkpoint_key
+        )
     lines = evaluation_lines(
         measured.score, measured.images, measured.reference_top1, measured.notes
     )

@@ -12,6 +12,8 @@ from igq.quantized import accelerate
 from igq.vit import architecture, remake
 from pipeline.commands.noted import preprocessing_noted, score_noted, space_noted
 from pipeline.data import load_all, open_source
+from pipeline.data.classes import read_classes
+from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.execution import execution
 from pipeline.preparation.models import load_model
 from pipeline.preparation.study import check_weights
@@ -36,6 +38,8 @@ def evaluate_artifact(
     weights: str | Path | None = None,
     display: Display | None = None,
     engine: Engine = Engine.AUTO,
+    classes: str | None = None,
+    checkpoint_key: str | None = None,
 ) -> Evaluated:
     """Score an exported model on all images of a source.
 
@@ -58,12 +62,20 @@ def evaluate_artifact(
     shown = display or SilentDisplay()
     artifact = load(path)
     preprocessing = preprocessing_noted(path, artifact.notes)
+    if classes is not None:
+        preprocessing = preprocessing.with_classes(read_classes(classes))
     space = space_noted(path, artifact.notes)
     score_noted(path, artifact.notes)  # it is shown beside the score
-    model, key = (None, "") if weights is None else load_model(space, Path(weights))
+    model, key = (
+        (None, "")
+        if weights is None
+        else load_model(space, Path(weights), checkpoint_key, shown.say)
+    )
     if model is not None:
         check_weights(key, artifact.notes.get("model", ""))
     source = open_source(images, preprocessing)
+    for note in source.notes:
+        shown.say(f"{source.name}: {note}")
     loaded = load_all(source, shown.step("reading images"))
     progress = shown.step("evaluating")
     parts = 1 if model is None else 2
@@ -78,4 +90,7 @@ def evaluate_artifact(
     top1 = None
     if reference is not None and loaded.labels is not None:
         top1 = accuracy(reference, loaded.labels)
+    suspect = score.top1 if model is None else top1
+    if warning := near_chance(suspect, len(loaded), preprocessing.num_classes):
+        shown.warn(warning)
     return Evaluated(score, len(loaded), loaded.fingerprint, top1, artifact.notes)

@@ -1,24 +1,30 @@
-"""Sources of images, found by timm's dataset factory.
+"""Sources of images.
 
-A *source* is a folder of class folders (WordNet ids mean ImageNet-1k classes, also where only some
-are present), a folder of images without labels, `digits`, or `NAME:ROOT` for anything else that
+A *source* is a folder of class folders (`pipeline.data.classes` says what their names mean), a
+folder of images without labels, `digits`, or `NAME:ROOT` for anything else that
 `timm.data.create_dataset` takes, such as `torch/cifar10:/data`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from timm.data import ImageNetInfo, create_dataset
+from timm.data import create_dataset
 from torch import Tensor
 
+from pipeline.data.classes import class_map, left_out, named
+from pipeline.data.folders import list_images
+from pipeline.data.pixels import has_alpha, read_image
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.errors import DataError
 from search_spaces.demo.digits import digits_split
 
 DIGITS = "digits"
+PROBED = 16
+"""Images of a folder that are looked at for transparency when it is opened (our choice)."""
 
 
 class ImageSource:
@@ -27,6 +33,8 @@ class ImageSource:
     def __init__(self, name: str, read: Callable[[int], tuple[Tensor, int]], size: int) -> None:
         self.name, self.read, self.size = name, read, size
         self.labelled = True
+        self.notes: tuple[str, ...] = ()
+        """Facts about the source that the user should be told, a sentence each."""
 
 
 def open_source(name: str, preprocessing: Preprocessing) -> ImageSource:
@@ -37,8 +45,8 @@ def open_source(name: str, preprocessing: Preprocessing) -> ImageSource:
     """
     if name == DIGITS:
         return _digits()
-    if name and Path(name).is_dir():
-        return _dataset(name, "", name, preprocessing)
+    if name and _is_folder(name):
+        return _folder(name, preprocessing)
     dataset, colon, root = name.partition(":")
     if colon and "/" in dataset:
         return _dataset(name, dataset, root, preprocessing)
@@ -48,19 +56,58 @@ def open_source(name: str, preprocessing: Preprocessing) -> ImageSource:
     )
 
 
-def class_names(sources: Iterable[str]) -> list[str] | None:
-    """Return the names of the classes of these sources, where all are known; else None.
-
-    >>> class_names(["digits"])[:3], class_names(["imagenet/val"])
-    (['0', '1', '2'], None)
-    """
-    return [str(digit) for digit in range(10)] if set(sources) == {DIGITS} else None
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
 
 
 def _digits() -> ImageSource:
     rest = digits_split().rest
     images, labels = torch.from_numpy(rest.images), rest.labels.tolist()
     return ImageSource(DIGITS, lambda index: (images[index], labels[index]), len(images))
+
+
+def _folder(name: str, preprocessing: Preprocessing) -> ImageSource:
+    """Open the images in a folder, with labels where the names of class folders tell them."""
+    listing = list_images(Path(name))
+    if not listing.files:
+        raise DataError(
+            f"`images` must hold images that PIL reads, got {name}: Found 0 images. "
+            f"{' '.join(listing.passed_over)}".rstrip()
+        )
+    classes = class_map(sorted(set(listing.folders) - {""}), preprocessing.labelling)
+    labels = [None if classes is None else classes.get(f) for f in listing.folders]
+    kept = [
+        (path, -1 if label is None else label)
+        for path, label in zip(listing.files, labels, strict=True)
+        if classes is None or label is not None
+    ]
+    transform = preprocessing.transform()
+
+    def read(index: int) -> tuple[Tensor, int]:
+        path, label = kept[index]
+        with _named(path):
+            return transform(read_image(path)), label
+
+    source = ImageSource(name, read, len(kept))
+    source.labelled = classes is not None
+    said = left_out(listing.folders, classes, preprocessing.labelling)
+    source.notes = (*listing.passed_over, *said, *_transparent([path for path, _ in kept]))
+    return source
+
+
+def _transparent(files: Sequence[Path]) -> Iterator[str]:
+    """Say where an image has transparent pixels; a few are looked at."""
+    for path in files[:: max(1, len(files) // PROBED)]:
+        try:
+            seen = has_alpha(read_image(path))
+        except Exception:  # whoever reads it says so
+            continue
+        if seen:
+            yield f"Transparent pixels are drawn on white, as in {path.name}."
+            return
 
 
 def _dataset(name: str, dataset: str, root: str, preprocessing: Preprocessing) -> ImageSource:
@@ -72,29 +119,38 @@ def _dataset(name: str, dataset: str, root: str, preprocessing: Preprocessing) -
         raise DataError(
             f"`images` must hold images that timm can list, got {name}: {reason}"
         ) from error
-    classes = _class_map(opened, preprocessing.num_classes)
+    classes = _classes_of_targets(opened, preprocessing)
     transform = preprocessing.transform()
 
     def read(index: int) -> tuple[Tensor, int]:
-        try:
+        place = _where(opened, index)
+        with _named(place):
             image, target = _raw(opened, index)
             values = transform(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(
-                f"every image must be readable, but {_where(opened, index)} is not: {error}"
-            ) from error
         if classes is None:
             return values, -1
         if int(target) not in classes:
             raise DataError(
                 f"labels must be classes of the model, from 0 to {preprocessing.num_classes - 1}, "
-                f"but {_where(opened, index)} has {int(target)}."
+                f"but {place} has {int(target)}."
             )
         return values, classes[int(target)]
 
     source = ImageSource(name, read, size)
     source.labelled = classes is not None
     return source
+
+
+@contextmanager
+def _named(place: object) -> Iterator[None]:
+    """Raise whatever goes wrong with an image as one error that names it."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # readers of damaged files raise nearly everything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"every image must be readable, but {place} is not: {reason}") from error
 
 
 def _raw(dataset: Any, index: int) -> tuple[Image.Image, int]:
@@ -104,26 +160,24 @@ def _raw(dataset: Any, index: int) -> tuple[Image.Image, int]:
         return image, target
     opened, target, *_ = dataset.reader[index]
     with opened:
-        image = Image.open(opened)
-        image.load()
-    return image, target
+        return read_image(opened), target
 
 
 def _where(dataset: Any, index: int) -> str:
     return str(dataset.filename(index)) if hasattr(dataset, "filename") else f"image {index}"
 
 
-def _class_map(dataset: Any, num_classes: int) -> Mapping[int, int] | None:
+def _classes_of_targets(dataset: Any, preprocessing: Preprocessing) -> Mapping[int, int] | None:
     """Return target of the dataset -> class of the model; None where its names do not tell."""
     opened = getattr(dataset, "reader", dataset)
     # torchvision's ImageNet has English names beside the ids that timm knows
-    names = getattr(opened, "wnid_to_idx", None) or getattr(opened, "class_to_idx", None)
-    if not names:
-        return {i: i for i in range(num_classes)}
-    imagenet = ImageNetInfo()
-    known = {imagenet.index_to_label_name(i): i for i in range(imagenet.num_classes())}
-    if num_classes == len(known) and names.keys() <= known.keys():
-        return {target: known[name] for name, target in names.items()}
-    if len(names) == num_classes:
-        return {target: target for target in names.values()}
+    targets = getattr(opened, "wnid_to_idx", None) or getattr(opened, "class_to_idx", None)
+    if not targets:
+        return {i: i for i in range(preprocessing.num_classes)}
+    known = named(targets, preprocessing.labelling)
+    if known is not None:
+        whole = known.keys() == set(targets)
+        return {targets[name]: number for name, number in known.items()} if whole else None
+    if len(targets) == preprocessing.num_classes:
+        return {number: number for number in targets.values()}  # the dataset's own order
     return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from igq import Layer, Limits, Setting, Unit
 from igq.costs import bops_table, size_table
-from pipeline.data import Preprocessing, class_names
+from pipeline.data import class_names
 from pipeline.files import read_json
 from pipeline.preparation.study import CALIBRATION, Study
 from pipeline.study.final import Final
@@ -29,7 +29,7 @@ def notes_of(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
     if final is not None and taken.number in final.kls:
         final_kl = final.kl(taken.number)
     return {
-        "preprocessing": asdict(Preprocessing.of(study.model)),
+        "preprocessing": asdict(study.preprocessing),
         "classes": class_names(set(study.definition.sources.values())),
         "space": written["space"],
         "study": written["key"],

@@ -15,7 +15,8 @@ from torch import nn
 from igq import Allocation, Layer, Limits, Setting
 from igq.allocation import uniform_allocations
 from igq.costs import Number
-from igq.evaluation import log_probabilities
+from igq.evaluation import accuracy, log_probabilities
+from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.preparation.sensitivities import Table, measured, predicted
@@ -85,12 +86,17 @@ def prepare(study: Study, display: Display) -> Preparation:
     calibration.compute(study.model, study.images[CALIBRATION], display)
     travelling = copy.deepcopy(study.model).cpu()  # to workers, which may have another device
     changed, weights = calibration.weights(travelling)
+    reference = log_probabilities(study.model, search.values)
+    if search.labels is not None:
+        top1 = accuracy(reference, search.labels)
+        if warning := near_chance(top1, len(search), reference.shape[1]):
+            display.warn(warning)
     task = Task(
         model=changed,
         weights=weights,
         candidates=calibration.candidates(study.model),
         images=search.values,
-        reference=log_probabilities(study.model, search.values),
+        reference=reference,
         chunk_size=max(1, -(-len(search) // CHUNKS)),
         execution=study.definition.execution,
     )

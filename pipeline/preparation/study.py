@@ -4,7 +4,7 @@ Search, export, reports and benchmarks all begin here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -13,12 +13,13 @@ from igq import Layer, Limits, Scheme, layers
 from igq.costs import Number
 from igq.quantized import Execution
 from pipeline.data import Images, ImageSource, Preprocessing, draw, open_source
+from pipeline.data.classes import read_classes
 from pipeline.errors import DataError, StudyError
 from pipeline.evaluation.execution import execution
 from pipeline.files import read_json
 from pipeline.preparation.calibration import Calibration
 from pipeline.preparation.costs import limits_of
-from pipeline.preparation.models import device, load_model
+from pipeline.preparation.models import device, load_model, with_num_classes
 from pipeline.proposals import read_trials
 from pipeline.study.definition import Definition, check_same
 from pipeline.study.final import Final, load_final
@@ -56,17 +57,22 @@ class Study:
         Raises:
             IgqError: anything that the request gets wrong.
         """
-        space, folder = request.space, Folder(request.out)
+        space = with_num_classes(request.space, request.num_classes, request.weights)
+        request, folder = replace(request, space=space), Folder(request.out)
         check_folder(folder, request.resume)
         check_unlocked(folder)
-        model, key = load_model(space, request.weights)
+        classes = None if request.classes is None else read_classes(request.classes)
+        model, key = load_model(space, request.weights, request.checkpoint_key, display.say)
         model = model.to(device())
         listed = layers(model)
         limits = limits_of(space, listed, _parameters(model))
-        sources = _sources(request, model)
+        sources = _sources(request, Preprocessing.of(model).with_classes(classes))
+        for note in _notes(sources):
+            display.say(note)
         check()
         images = draw(sources, request.seed, display.step("reading images"))
         definition = _definition(request, key, images, _execution(request, model, listed))
+        definition = replace(definition, classes=classes, checkpoint_key=request.checkpoint_key)
         if request.resume:
             check_same(folder, definition)
         return cls(folder, definition, model, listed, limits, images)
@@ -84,7 +90,7 @@ class Study:
         folder = Folder(path)
         definition = Definition.read(folder)
         noted = Path(definition.weights) if definition.weights else None
-        model, key = load_model(definition.space, weights or noted)
+        model, key = load_model(definition.space, weights or noted, definition.checkpoint_key)
         check_weights(key, definition.model)
         listed = layers(model)
         limits = limits_of(definition.space, listed, _parameters(model))
@@ -104,6 +110,11 @@ class Study:
     def budget(self) -> Number:
         """The space's budget, in the unit of the first limit."""
         return self.limits.budget
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become inputs, and the classes of the model."""
+        return Preprocessing.of(self.model).with_classes(self.definition.classes)
 
     @property
     def calibration(self) -> Calibration:
@@ -146,12 +157,19 @@ def _parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _sources(request: Request, model: nn.Module) -> dict[str, tuple[ImageSource, int, int]]:
+def _notes(sources: Mapping[str, tuple[ImageSource, int, int]]) -> list[str]:
+    """Return what is to be said of the sources, each source once."""
+    opened = {source.name: source for source, _, _ in sources.values()}
+    return [f"{name}: {note}" for name, source in opened.items() for note in source.notes]
+
+
+def _sources(
+    request: Request, preprocessing: Preprocessing
+) -> dict[str, tuple[ImageSource, int, int]]:
     """Return purpose -> source of its images, and the least and most to draw from it."""
     space, images = request.space, request.images or request.space.images
     if images is None:
         raise DataError("`images` must be given, as the search space names none; use --images DIR.")
-    preprocessing = Preprocessing.of(model)
     names = {
         CALIBRATION: request.calibration or images,
         SEARCH: images,

@@ -76,6 +76,14 @@ class TerminalDisplay:
         else:
             self._say(f"{progress_line(snapshot)}, {self._time_left(snapshot)}")
 
+    def say(self, text: str) -> None:
+        """Tell a fact about what the user brought."""
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Tell what likely is a mistake, in red where there are colours."""
+        self.console.print(f"WARNING: {text}", style="bold red", soft_wrap=True, markup=False)
+
     def _time_left(self, snapshot: Snapshot) -> str:
         ended = len(snapshot.ended)
         if self._since is None or ended == self._since[1]:

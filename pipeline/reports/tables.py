@@ -103,7 +103,7 @@ def evaluation_lines(
     if score.kl is not None:
         reached.append(f"KL {score.kl:.4f}")
     if len(reached) == 1:
-        reached.append("nothing to measure: give --weights for KL, or images in class folders")
+        reached.append("nothing to measure: give --weights for KL, or images with labels for top-1")
     lines = [", ".join(reached)]
     if noted := notes.get("result"):
         row, on = noted["comparisons"][0], noted["validation"]

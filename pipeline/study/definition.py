@@ -24,7 +24,8 @@ _BEFORE = {
     "rotation": "none",
 }
 """The methods of older studies that do not name them."""
-_WHEREABOUTS = ("weights", "sources")
+_WHEREABOUTS = ("weights", "sources", "classes", "checkpoint_key")
+"""Where things lie, and labels, which no choice is made on: a study may be resumed with others."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Definition:
     sampler: Sampler
     execution: Execution = EAGER
     front: bool = False
+    checkpoint_key: str | None = None
+    """Which of a checkpoint's sets of weights was read; None for the first."""
+    classes: Mapping[str, int] | str | None = None
+    """Name of a class folder -> class, or the order of class folders; None where none was given."""
 
     @classmethod
     def read(cls, folder: Folder) -> "Definition":
@@ -64,6 +69,8 @@ class Definition:
                 Sampler(written["sampler"]),
                 Execution(**written.get("execution", {})),
                 written.get("front", False),
+                written.get("checkpoint_key"),
+                written.get("classes"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StudyError(f"{folder.study} must define a study, but: {error!r}") from error
@@ -90,7 +97,13 @@ class Definition:
             "sampler": self.sampler.value,
             "execution": asdict(self.execution),
             **({"front": True} if self.front else {}),
+            **({"checkpoint_key": self.checkpoint_key} if self.checkpoint_key else {}),
+            **({} if self.classes is None else {"classes": self._classes}),
         }
+
+    @property
+    def _classes(self) -> dict[str, int] | str | None:
+        return dict(self.classes) if isinstance(self.classes, Mapping) else self.classes
 
     @property
     def key(self) -> str:

@@ -16,6 +16,12 @@ class Display(Protocol):
     def trials(self, snapshot: Snapshot) -> None:
         """Show the progress of the search."""
 
+    def say(self, text: str) -> None:
+        """Tell a fact about what the user brought, a sentence or two."""
+
+    def warn(self, text: str) -> None:
+        """Tell what likely is a mistake, so that it is not overlooked."""
+
 
 class SilentDisplay:
     """Shows nothing."""
@@ -24,4 +30,10 @@ class SilentDisplay:
         return silent
 
     def trials(self, snapshot: Snapshot) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
         pass

@@ -64,6 +64,12 @@ class Request:
     images: str | None = None
     calibration: str | None = None
     validation: str | None = None
+    checkpoint_key: str | None = None
+    """Which of a checkpoint's sets of weights is read; by default the moving average."""
+    num_classes: int | None = None
+    """Classes of the weights; by default the space's, or as many as the weights have."""
+    classes: str | None = None
+    """The order of class folders, or a file of classes; see `pipeline.data.classes`."""
     trials: int | None = None
     seed: int = 0
     sampler: Sampler = Sampler.SURROGATE
@@ -117,6 +123,9 @@ class Wishes(TypedDict, total=False):
     images: str | None
     calibration: str | None
     validation: str | None
+    classes: str | None
+    checkpoint_key: str | None
+    num_classes: int | None
     trials: int | None
     seed: int
     sampler: Sampler

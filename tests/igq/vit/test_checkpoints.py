@@ -65,17 +65,13 @@ class TestCreate:
         assert loaded(images).shape == (2, 37)
         assert igq.layers(loaded) == igq.layers(tuned)
 
-    @pytest.mark.parametrize(
-        ("arguments", "tensor"),
-        [({"num_classes": 37}, "head.bias"), ({"img_size": 16}, "pos_embed")],
-    )
-    def test_weights_of_another_number_of_classes_or_image_size_are_refused_by_name(
-        self, vit: nn.Module, tmp_path: Path, arguments: dict[str, int], tensor: str
+    def test_weights_of_another_number_of_classes_are_refused_by_name(
+        self, vit: nn.Module, tmp_path: Path
     ) -> None:
         file = tmp_path / "weights.safetensors"
         save_file(tensors_of(vit), file)
-        with pytest.raises(WeightsError, match=f"must fit the model, but {tensor} has shape"):
-            create(NAME, TINY | arguments, file)
+        with pytest.raises(WeightsError, match=r"must fit the model, but head.bias has shape"):
+            create(NAME, TINY | {"num_classes": 37}, file)
 
     def test_a_model_is_made_for_evaluation(self) -> None:
         assert not create(NAME, TINY).training
@@ -150,7 +146,11 @@ class TestWeightsThatDoNotFit:
         ("spoil", "message"),
         [
             (missing, "must hold every tensor of the model, but lacks blocks.1.mlp.fc1.bias."),
-            (left_over, "must fit the model, but the model has no blocks.2.mlp.fc1.bias."),
+            (
+                left_over,
+                "must fit the model, but the model has no blocks.2.mlp.fc1.bias. "
+                "Likely they are of a model of 3 blocks, and this one has 2.",
+            ),
             (
                 of_another_shape,
                 "must fit the model, but head.bias has shape [1000] where the model has [10].",
@@ -200,8 +200,10 @@ class TestFilesThatCannotBeRead:
         torch.save({"head.weight": Malicious(proof)}, file)
         with pytest.raises(WeightsError) as raised:
             create(NAME, TINY, file)
-        rule = f"{file} must hold tensors, and nothing that runs code: "
-        assert str(raised.value).startswith(rule)
+        assert str(raised.value) == (
+            f"{file} must hold tensors, and nothing that runs code, but has "
+            "commands.check_call; save model.state_dict() alone."
+        )
         assert not proof.exists()
 
         torch.load(file, weights_only=False)  # what it would have done

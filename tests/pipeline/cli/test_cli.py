@@ -25,6 +25,7 @@ from pipeline.preparation.study import Study
 from pipeline.study.folder import Folder
 from pipeline.study.trials import Trial
 from pipeline.tracking import InMemoryTracker
+from search_spaces.demo.digits import digits_split
 
 COMMANDS = ("spaces", "search", "compare", "export", "evaluate", "ui")
 IGQ = Path(sys.executable).with_name("igq")
@@ -194,7 +195,7 @@ class TestSearchRefuses:
     def test_an_empty_image_folder(self, igq: Igq, space: Path, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir()
         outcome = igq("search", space, "--images", "images", "--out", "study")
-        assert_refused(outcome, "`images` must hold images that timm can list, got images")
+        assert_refused(outcome, "`images` must hold images that PIL reads, got images")
 
     def test_an_unreadable_image(self, igq: Igq, space: Path, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir()
@@ -258,6 +259,39 @@ class TestCommandsInARow:
         assert (evaluated.code, evaluated.err) == (0, "")
         assert re.search(r"797 images, top-1 .* KL \d", evaluated.out)
         assert "noted at the end of its search, on 6 images of digits" in evaluated.out
+
+    def test_classes_in_another_order_are_a_loud_warning(
+        self, igq: Igq, space: Path, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "images"
+        digits = digits_split().rest
+        names = sorted(str(number) for number in range(1, 11))
+        for place in range(120):
+            path = folder / names[int(digits.labels[place])] / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(((digits.images[place, 0] + 1) * 127.5).astype("uint8")).save(path)
+        line = ["search", "demo", "--images", folder, "--no-rivals", "--trials", "4"]
+        space = tmp_path / "demo.yaml"
+        bundled = Path(search_spaces.__file__).parent / "demo.yaml"
+        text = re.sub(
+            r"(?m)^(calibration|search|final|validation)_images: .*$", "", bundled.read_text()
+        )
+        weights = bundled.parent / "demo" / "digits_vit.safetensors"
+        text = re.sub(r"(?m)^weights: .*$", f"weights: {weights}", text)
+        few = "calibration_images: 8\nsearch_images: 40\nfinal_images: 0\nvalidation_images: 40\n"
+        space.write_text(text + few)
+        line[1] = space
+        warned = igq(*line, "--out", "natural", "--engine", "eager")
+        assert warned.code == 0
+        assert "WARNING: full precision's top-1 is " in warned.out
+        right = igq(*line, "--out", "right", "--engine", "eager", "--classes", "alphabetical")
+        assert right.code == 0
+        assert "WARNING" not in right.out
+        assert igq("export", "right", "--out", "artifact").code == 0
+        evaluated = igq("evaluate", "artifact", "--images", folder)
+        top1 = float(re.search(r"top-1 ([\d.]+)%", evaluated.out)[1])  # type: ignore[index]
+        assert top1 > 60
+        assert "WARNING" not in evaluated.out
 
     def test_seeds_are_studies_of_their_own_and_compared(
         self, igq: Igq, space: Path, in_process: InMemoryTracker, tmp_path: Path

@@ -4,5 +4,18 @@ from pipeline.data.draw import draw, load_all
 from pipeline.data.images import Images
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.sources import DIGITS, ImageSource, open_source
+from pipeline.data.stream import Block, Fingerprint, Stream, regrouped
 
-__all__ = ["DIGITS", "ImageSource", "Images", "Preprocessing", "draw", "load_all", "open_source"]
+__all__ = [
+    "DIGITS",
+    "Block",
+    "Fingerprint",
+    "ImageSource",
+    "Images",
+    "Preprocessing",
+    "Stream",
+    "draw",
+    "load_all",
+    "open_source",
+    "regrouped",
+]

@@ -75,8 +75,8 @@ def prepare(study: Study, display: Display) -> Preparation:
         model=changed,
         weights=weights,
         candidates=calibration.candidates(study.model),
-        images=search.values,
-        reference=log_probabilities(study.model, search.values),
+        images=search.loaded(),
+        reference=log_probabilities(study.model, search.loaded()),
         chunk_size=max(1, -(-len(search) // CHUNKS)),
         execution=study.definition.execution,
     )

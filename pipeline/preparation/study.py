@@ -65,7 +65,8 @@ class Study:
         limits = limits_of(space, listed, _parameters(model))
         sources = _sources(request, model)
         check()
-        images = draw(sources, request.seed, display.step("reading images"))
+        progress = display.step("reading images")
+        images = draw(sources, request.seed, progress, streamed=(VALIDATION, FINAL))
         definition = _definition(request, key, images, _execution(request, model, listed))
         if request.resume:
             check_same(folder, definition)

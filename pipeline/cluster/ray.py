@@ -19,6 +19,9 @@ from typing import Any
 import ray
 import torch
 from ray import cloudpickle, tune
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,  # as `ray start` does when it joins a cluster
+)
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -37,7 +40,7 @@ STOP_SECONDS = 4  # that an interrupted run waits for Ray to stop: its processes
 RETRIES = 2  # of a trial whose worker was lost
 NO_TOKEN = (
     "it wants a token that this process does not have. Copy the head's ~/.ray/auth_token to the "
-    "same place here and set RAY_AUTH_MODE=token."
+    "same place here."
 )
 _TOKEN = re.compile("authenticat|auth token|token auth|AUTH_TOKEN", re.IGNORECASE)
 RULE = "`cluster` must be the address of a running Ray cluster"
@@ -239,6 +242,8 @@ def _init(address: str, **options: Any) -> None:
     said: list[str] = []
     try:
         with own_signals(), quiet(said):
+            if address != "local":
+                maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = str(error).strip().splitlines()[0]

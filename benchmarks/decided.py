@@ -42,7 +42,7 @@ class Timing(InMemoryTracker):
         super().record(trial)
         if trial.number % EVERY == 0:
             start = time.perf_counter()
-            log_probabilities(self.model, self.images.values)
+            log_probabilities(self.model, self.images.loaded())
             self.forwards.append(time.perf_counter() - start)
 
 

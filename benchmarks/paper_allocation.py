@@ -77,7 +77,7 @@ def paper_result(definition: Mapping[str, Any], out: Path) -> dict[str, Any]:
     limits = limits_of(space, candidates.layers, sum(p.numel() for p in model.parameters()))
     kept = out / "cache" / f"harm_{digest([calibration.candidates_file.stem])}.json"
     if not kept.exists():
-        seen = images["search"].values[: space.sensitivity_images]
+        seen = images["search"].loaded()[: space.sensitivity_images]
         save_sensitivity(kept, igq.sensitivity(model, candidates, seen, execution=fastest()))
     allocation = igq.allocate(load_sensitivity(kept), limits)
     corrected, weights = calibration.weights(model)
@@ -85,8 +85,8 @@ def paper_result(definition: Mapping[str, Any], out: Path) -> dict[str, Any]:
     made = assemble(corrected, candidates.select(allocation), chosen)
     accelerate(made, fastest(), max(space.num_groups))
     shown = images["validation"]
-    reference = log_probabilities(model, shown.values)
-    score = igq.evaluate(made, shown.values, reference, shown.labels)
+    reference = log_probabilities(model, shown.loaded())
+    score = igq.evaluate(made, shown.loaded(), reference, shown.labels)
     assert score.kls is not None
     assert score.correct is not None
     found = {

@@ -86,7 +86,7 @@ def bench(options: argparse.Namespace) -> Bench:
     def drawn(use: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
         images = draw({use: (sources[chosen[use]], count, count)}, seed)[use]
         assert images.labels is not None  # all these sets have classes
-        return images.values, images.labels
+        return images.loaded(), images.labels
 
     images, labels = drawn("shown", options.images, 0)
     calibration, _ = drawn("calibration", CALIBRATION_IMAGES, options.seed)

@@ -64,7 +64,7 @@ def plain(
     space = space_of(options.space)
     limits = limits_of(space, candidates.layers, _parameters(model))
     table, budget = limits.table, limits.budget
-    reference = log_probabilities(model, images.values)
+    reference = log_probabilities(model, images.loaded())
 
     def trainable(config: dict[str, int], model: Any, values: Any, reference: Any) -> None:
         allocation = igq.Allocation.of(config)
@@ -80,7 +80,7 @@ def plain(
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(
-                    trainable, model=model, values=images.values, reference=reference
+                    trainable, model=model, values=images.loaded(), reference=reference
                 ),
                 {"cpu": 1},
             ),
@@ -179,7 +179,7 @@ def main() -> None:
         "validation": (2, max(2, options.validation_images or space.validation_images)),
     }
     images = draw({use: (source, *count) for use, count in counts.items()}, options.seed)
-    ranges = igq.observe(model, images["calibration"].values, space.scheme)
+    ranges = igq.observe(model, images["calibration"].loaded(), space.scheme)
     candidates = igq.fit(ranges, space.num_groups, space.base_bits[1])
     before = sensitivity_passes(model, candidates, space.sensitivity_images)
     before += predicted_passes(space.search_images, len(space.num_groups))
@@ -200,11 +200,11 @@ def main() -> None:
     ray.init("local", num_cpus=options.workers, log_to_driver=False)
     written = plain(model, candidates, images["search"], options)
 
-    reference = log_probabilities(model, images["validation"].values)
+    reference = log_probabilities(model, images["validation"].loaded())
 
     def held_out(allocation: igq.Allocation) -> float:
         quantized = igq.quantize(model, candidates.select(allocation), space.base_bits[0])
-        kl = igq.evaluate(quantized, images["validation"].values, reference).kl
+        kl = igq.evaluate(quantized, images["validation"].loaded(), reference).kl
         assert kl is not None  # there was a reference
         return kl
 

@@ -86,11 +86,17 @@ def log_probabilities(
     images: Float[Tensor, "images channels height width"],
     batch_size: int = BATCH_SIZE,
     progress: Progress = silent,
+    padded_to: int | None = None,
 ) -> Float[Tensor, "images classes"]:
-    """Return the model's log probabilities in nats, on the CPU."""
+    """Return the model's log probabilities in nats, on the CPU.
+
+    The last batch is padded, to the size of the others or to `padded_to`, for images that are a
+    part of more.
+    """
     device = next(model.parameters()).device
     outputs: list[Tensor] = []
-    size, batches = min(batch_size, len(images)), images.split(batch_size)
+    size = padded_to or min(batch_size, len(images))
+    batches = images.split(batch_size)
     for number, batch in enumerate(batches, start=1):
         predicted = model(padded(batch, size).to(device))[: len(batch)]
         outputs.append(predicted.float().log_softmax(-1).cpu())

@@ -22,6 +22,7 @@ COMMANDS = {
     "mixed_bits": f"{SMALL} --groups 8",
     "onnx_standard": f"{SMALL} --rounds 2",
     "paper_allocation": "studies/demo --out paper",
+    "reading": "--model digits --images 40 --workers 1 --rounds 1",
     "proposal_time": "--trials 20 --depth 2 --images 4",
     "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",
     "sensitivities": SMALL,

@@ -1,6 +1,7 @@
 """The command `igq`: parse, call, print.
 
-Whatever the user can mend ends with one message and exit code 2; an interrupted search with 130.
+Whatever the user can mend ends with one message and exit code 2; a command that is interrupted
+with 130, one that is terminated with 143.
 """
 
 import shlex
@@ -15,6 +16,7 @@ from rich.markup import escape
 from igq.errors import IgqError
 from pipeline.cli.options import CheckpointKey, Classes, EngineChoice, console
 from pipeline.cli.reproduce import reproduce
+from pipeline.cli.signals import catching_signals, stopping
 from pipeline.study.folder import Folder
 from pipeline.study.request import Engine, Request, Sampler
 from search_spaces import SearchSpaceError, load, names, parse_budget
@@ -32,12 +34,16 @@ Out = Annotated[Path | None, typer.Option(help="Folder of the study. [default: s
 def main() -> None:
     """Run the command line."""
     try:
-        app(sys.argv[1:] or ["--help"], standalone_mode=True)
+        with catching_signals():
+            app(sys.argv[1:] or ["--help"], standalone_mode=True)
     except (IgqError, SearchSpaceError) as error:
         Console(stderr=True).print(f"[bold red]igq:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit):
+        if not stopping.asked:
+            raise
+        sys.stdout.flush()
+        stopping.end()  # leaving Python in its own way takes seconds more
 
 
 @app.command(epilog="Example: `igq spaces`")
@@ -149,15 +155,12 @@ def search(
 
     tracker = MlflowTracker(tracking or sqlite_uri(request.out))
     requests = request.over_seeds(seeds)
-    try:
-        for one in requests:
-            with TerminalDisplay(console) as display:
-                result = run(one, RayCluster(cluster, workers), tracker, display)
-            show(result, one.front, tracker.location, console)
-    except KeyboardInterrupt:
-        again = [word for word in sys.argv[1:] if word != "--resume"]
-        console.print(f"\nInterrupted. To go on: igq {shlex.join(again)} --resume", soft_wrap=True)
-        raise
+    again = [word for word in sys.argv[1:] if word != "--resume"]
+    stopping.to_go_on = f"igq {shlex.join(again)} --resume"
+    for one in requests:
+        with TerminalDisplay(console) as display:
+            result = run(one, RayCluster(cluster, workers), tracker, display)
+        show(result, one.front, tracker.location, console)
     if seeds > 1:
         compare([one.out for one in requests], None)
 

@@ -6,8 +6,10 @@ tried and when a trial stops.
 
 import logging
 import os
+import re
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from typing import Any
 import ray
 import torch
 from ray import cloudpickle, tune
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,  # as `ray start` does when it joins a cluster
+)
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -26,11 +31,18 @@ from igq import InvalidArgumentError
 from pipeline.cluster.base import pass_on
 from pipeline.cluster.evaluator import Evaluator
 from pipeline.cluster.feed import ProposalFeed
+from pipeline.cluster.process import own_signals, quiet, short_folder
 from pipeline.errors import ClusterError
 from pipeline.evaluation.task import Task
 
 CONNECT_SECONDS = 10  # within which the machine at a cluster's address must answer
+STOP_SECONDS = 4  # that an interrupted run waits for Ray to stop: its processes end with this one
 RETRIES = 2  # of a trial whose worker was lost
+NO_TOKEN = (
+    "it wants a token that this process does not have. Copy the head's ~/.ray/auth_token to the "
+    "same place here."
+)
+_TOKEN = re.compile("authenticat|auth token|token auth|AUTH_TOKEN", re.IGNORECASE)
 RULE = "`cluster` must be the address of a running Ray cluster"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -206,24 +218,37 @@ def _connected(address: str | None, size: int = 0) -> Iterator[None]:
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    patience = None
     try:
         if address is None:
-            _init("local", include_dashboard=False, object_store_memory=2 * size + 2**27)
+            room = {"object_store_memory": 2 * size + 2**27, "_temp_dir": short_folder()}
+            _init("local", include_dashboard=False, **room)
         else:
             if address != "auto":
                 _check_answers(address)
             _init(address)
         yield
+    except KeyboardInterrupt:
+        patience = STOP_SECONDS
+        raise
     finally:
-        ray.shutdown()
+        leaving = threading.Thread(target=ray.shutdown, daemon=True)
+        leaving.start()
+        leaving.join(patience)
 
 
 def _init(address: str, **options: Any) -> None:
-    """Initialise Ray without a word on the terminal."""
+    """Initialise Ray without a word on the terminal; signals stay the command's."""
+    said: list[str] = []
     try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        with own_signals(), quiet(said):
+            if address != "local":
+                maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = str(error).strip().splitlines()[0]
+        if _TOKEN.search(f"{reason} {''.join(said)}"):
+            reason = NO_TOKEN
         raise ClusterError(f"{RULE}, but got {address}: {reason}") from error
 
 

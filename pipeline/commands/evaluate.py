@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igq import Score, evaluate, layers, load
-from igq.evaluation import accuracy, log_probabilities
-from igq.progress import part
+from igq import Score, layers, load
+from igq.evaluation import BATCH_SIZE
 from igq.quantized import accelerate
 from igq.vit import architecture, remake
 from pipeline.commands.noted import preprocessing_noted, score_noted, space_noted
-from pipeline.data import load_all, open_source
+from pipeline.data import Fingerprint, Stream, open_source
 from pipeline.data.classes import read_classes
 from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.execution import execution
+from pipeline.evaluation.scoring import Contest
 from pipeline.preparation.models import load_model
 from pipeline.preparation.study import check_weights
 from pipeline.study.progress import Display, SilentDisplay
@@ -43,7 +43,8 @@ def evaluate_artifact(
 ) -> Evaluated:
     """Score an exported model on all images of a source.
 
-    With `weights`, the full-precision model's, the score has the KL to its predictions.
+    With `weights`, the full-precision model's, the score has the KL to its predictions. Images are
+    read as they are needed, once.
 
     Raises:
         ArtifactError: there is no artifact, it is damaged, or no study was exported to it.
@@ -76,21 +77,15 @@ def evaluate_artifact(
     source = open_source(images, preprocessing)
     for note in source.notes:
         shown.say(f"{source.name}: {note}")
-    loaded = load_all(source, shown.step("reading images"))
-    progress = shown.step("evaluating")
-    parts = 1 if model is None else 2
-    reference = None
-    if model is not None:
-        reference = log_probabilities(model, loaded.values, progress=part(progress, 0, parts))
     listed = layers(remake(architecture(artifact.model)))
-    chosen = execution(engine, listed, len(loaded), "cpu")
-    quantized = accelerate(artifact.model, chosen)
-    rest = part(progress, parts - 1, parts)
-    score = evaluate(quantized, loaded.values, reference, loaded.labels, progress=rest)
-    top1 = None
-    if reference is not None and loaded.labels is not None:
-        top1 = accuracy(reference, loaded.labels)
+    quantized = accelerate(artifact.model, execution(engine, listed, source.size, "cpu"))
+    seen = Fingerprint()
+    blocks = seen.of(Stream(source, range(source.size)).blocks(BATCH_SIZE))
+    progress = shown.step(f"evaluating {source.size:,} images")
+    scores = Contest([lambda: quantized], model).score(blocks, source.size, progress)
+    score = scores.models[0]
+    top1 = None if scores.reference is None else scores.reference.top1
     suspect = score.top1 if model is None else top1
-    if warning := near_chance(suspect, len(loaded), preprocessing.num_classes):
+    if warning := near_chance(suspect, source.size, preprocessing.num_classes):
         shown.warn(warning)
-    return Evaluated(score, len(loaded), loaded.fingerprint, top1, artifact.notes)
+    return Evaluated(score, source.size, seen.text, top1, artifact.notes)

@@ -8,18 +8,22 @@ passes: one image through the whole model, once.
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import lcm
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from igq import Allocation, Limits, Score, Unit, evaluate
+from igq import Allocation, Limits, Score, Unit
 from igq.costs import Number
-from igq.evaluation import accuracy, log_probabilities
-from igq.progress import Progress, part, silent
+from igq.evaluation import BATCH_SIZE
+from igq.progress import Progress, silent
 from igq.quantized import accelerate, assemble, set_quantizers, set_weights
 from pipeline.data import Images
+from pipeline.data.stream import MEMORY
 from pipeline.errors import StudyError
+from pipeline.evaluation.scoring import Contest
 from pipeline.evaluation.task import Task
 from pipeline.files import read_json, write_json
 from pipeline.study.trials import Trial
@@ -84,24 +88,22 @@ def measure(
     `model` is the full-precision one.
     """
     allocations = list(dict.fromkeys(c.trial.proposal.allocation for c in contenders))
-    parts = len(allocations) + 1
-    reference = log_probabilities(model, images.values, progress=part(progress, 0, parts))
     corrected = copy.deepcopy(task.model).to(next(model.parameters()).device)
     first = task.candidates.select(allocations[0])
     quantized = assemble(corrected, first, task.weights_of(allocations[0]))
     accelerate(quantized, task.execution, max(task.candidates.num_groups))
 
-    def score(number: int, allocation: Allocation) -> Score:
+    def ready(allocation: Allocation) -> nn.Module:
         set_quantizers(quantized, task.candidates.select(allocation))
         set_weights(quantized, task.weights_of(allocation))
-        told = part(progress, number, parts)
-        size = task.chunk_size
-        return evaluate(quantized, images.values, reference, images.labels, size, told)
+        return quantized
 
-    scores = {a: score(number, a) for number, a in enumerate(allocations, start=1)}
+    contest = Contest([partial(ready, a) for a in allocations], model, task.chunk_size)
+    blocks = images.blocks(lcm(BATCH_SIZE, task.chunk_size), MEMORY)
+    found = contest.score(blocks, len(images), progress)
+    scores = dict(zip(allocations, found.models, strict=True))
     measured = (_measured(c, scores[c.trial.proposal.allocation], limits) for c in contenders)
-    top1 = None if images.labels is None else accuracy(reference, images.labels)
-    return Validation(tuple(measured), top1)
+    return Validation(tuple(measured), found.reference.top1 if found.reference else None)
 
 
 def _measured(contender: Contender, score: Score, limits: Limits) -> Measured:

@@ -51,7 +51,7 @@ class Calibration:
         """Fit, and correct the weights, unless it was done before."""
         space = self.space
         if not self.candidates_file.exists():
-            ranges = observe(model, images.values, space.scheme)
+            ranges = observe(model, images.loaded(), space.scheme)
             progress = display.step("fitting every layer for every number of groups")
             fitted = fit(ranges, space.num_groups, space.base_bits[1], progress)
             save_candidates(self.candidates_file, fitted)
@@ -63,7 +63,7 @@ class Calibration:
             progress = display.step(f"correcting the weights for {bits} bits")
             candidates = self.candidates(model)
             corrected = correct(
-                model, candidates, images.values, bits, self._steps, progress=progress
+                model, candidates, images.loaded(), bits, self._steps, progress=progress
             )
             save_corrected(self.weights_file(bits), corrected)
 

@@ -86,7 +86,7 @@ def prepare(study: Study, display: Display) -> Preparation:
     calibration.compute(study.model, study.images[CALIBRATION], display)
     travelling = copy.deepcopy(study.model).cpu()  # to workers, which may have another device
     changed, weights = calibration.weights(travelling)
-    reference = log_probabilities(study.model, search.values)
+    reference = log_probabilities(study.model, search.loaded())
     if search.labels is not None:
         top1 = accuracy(reference, search.labels)
         if warning := near_chance(top1, len(search), reference.shape[1]):
@@ -95,7 +95,7 @@ def prepare(study: Study, display: Display) -> Preparation:
         model=changed,
         weights=weights,
         candidates=calibration.candidates(study.model),
-        images=search.values,
+        images=search.loaded(),
         reference=reference,
         chunk_size=max(1, -(-len(search) // CHUNKS)),
         execution=study.definition.execution,

@@ -70,7 +70,8 @@ class Study:
         for note in _notes(sources):
             display.say(note)
         check()
-        images = draw(sources, request.seed, display.step("reading images"))
+        progress = display.step("reading images")
+        images = draw(sources, request.seed, progress, streamed=(VALIDATION, FINAL))
         definition = _definition(request, key, images, _execution(request, model, listed))
         definition = replace(definition, classes=classes, checkpoint_key=request.checkpoint_key)
         if request.resume:

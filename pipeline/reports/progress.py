@@ -53,10 +53,11 @@ class TerminalDisplay:
         if not self._bars:
             self.console.print(f"{name} ...")
             self._printed = time.monotonic()
+        begun = time.monotonic()
 
         def advance(share: float) -> None:
             self._progress.update(self._task, completed=share)
-            self._say(f"  {name}: {share:.0%}")
+            self._say(f"  {name}: {share:.0%}{_left(time.monotonic() - begun, share)}")
 
         return advance
 
@@ -96,6 +97,11 @@ class TerminalDisplay:
         if not self._bars and now - self._printed >= QUIET_SECONDS:
             self.console.print(line)
             self._printed = now
+
+
+def _left(seconds: float, share: float) -> str:
+    """Say how long a step takes on, after `seconds` for a share of it."""
+    return f", about {seconds * (1 / share - 1):.0f} s left" if 0 < share < 1 else ""
 
 
 def progress_line(snapshot: Snapshot) -> str:

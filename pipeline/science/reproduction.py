@@ -7,21 +7,24 @@ sensitivity is measured on the same ones.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 import igq
 from igq import Candidates, Corrected, Scheme, Selection, WeightMethod
 from igq.allocation import Sensitivity
-from igq.evaluation import accuracy, log_probabilities
+from igq.evaluation import BATCH_SIZE
+from igq.progress import Progress
 from igq.quantized import accelerate, quantize_weights
-from pipeline.data import ImageSource, Preprocessing, draw, open_source
+from pipeline.data import Images, ImageSource, Preprocessing, draw, open_source, regrouped
 from pipeline.errors import DataError
 from pipeline.evaluation.execution import execution
+from pipeline.evaluation.scoring import Contest
 from pipeline.science.published import BITS, COLUMNS, PUBLISHED, Published
 from pipeline.study.progress import Display
 from pipeline.study.request import Engine
@@ -99,7 +102,7 @@ def reproduce(experiment: Experiment, display: Display) -> Iterator[Reproduced]:
                     column,
                     shares,
                     published,
-                    len(bench.labels),
+                    bench.size,
                     bench.full_precision,
                 )
 
@@ -109,10 +112,14 @@ class _Bench:
     """A model, the images to evaluate it on, and those of each calibration seed."""
 
     model: nn.Module
-    images: Float[Tensor, "images channels height width"]
-    labels: Int[Tensor, " images"]
+    images: tuple[Images, ...]
     calibrations: tuple[Float[Tensor, "drawn channels height width"], ...]
     full_precision: float
+
+    @property
+    def size(self) -> int:
+        """The number of images."""
+        return sum(map(len, self.images))
 
 
 def _bench(model: nn.Module, experiment: Experiment, display: Display) -> _Bench:
@@ -127,14 +134,21 @@ def _bench(model: nn.Module, experiment: Experiment, display: Display) -> _Bench
         wanted[name] = (opened[name], 1, most)
     seeds = [f"calibration seed {seed}" for seed in range(experiment.seeds)]
     calibration = (opened[experiment.calibration], CALIBRATION_IMAGES, CALIBRATION_IMAGES)
-    drawn = draw(wanted | dict.fromkeys(seeds, calibration), 0, display.step("reading images"))
-    labels = [drawn[name].labels for name in experiment.images]
-    known = [part for part in labels if part is not None]
-    if len(known) < len(labels):
+    wanted |= dict.fromkeys(seeds, calibration)
+    drawn = draw(wanted, 0, display.step("reading images"), streamed=experiment.images)
+    images = tuple(drawn[name] for name in experiment.images)
+    if any(part.labels is None for part in images):
         raise DataError("`images` must be in folders named by ImageNet's classes, for top-1.")
-    images, joined = torch.cat([drawn[n].values for n in experiment.images]), torch.cat(known)
-    top1 = accuracy(log_probabilities(model, images), joined)
-    return _Bench(model, images, joined, tuple(drawn[seed].values for seed in seeds), top1)
+    top1 = _top1(model, images, display.step("full precision"))
+    return _Bench(model, images, tuple(drawn[seed].loaded() for seed in seeds), top1)
+
+
+def _top1(model: nn.Module, images: tuple[Images, ...], progress: Progress) -> float:
+    """Return the share of all images whose label is predicted, from 0 to 1."""
+    parts = chain.from_iterable(part.blocks(BATCH_SIZE) for part in images)
+    contest = Contest([lambda: model])
+    found = contest.score(regrouped(parts, BATCH_SIZE), sum(map(len, images)), progress)
+    return found.models[0].top1 or 0.0
 
 
 def _kept(
@@ -142,7 +156,7 @@ def _kept(
 ) -> dict[str, tuple[float, ...]]:
     """Return column -> share of top-1 kept with each calibration seed."""
     columns, device = experiment.columns, next(bench.model.parameters()).device
-    images = len(bench.images) * len(bench.calibrations)
+    images = bench.size * len(bench.calibrations)
     listed = igq.layers(bench.model)
     chosen = execution(experiment.engine, listed, images * len(columns), device)
     nearest = Corrected(bench.model, quantize_weights(bench.model, bits))
@@ -163,10 +177,9 @@ def _kept(
             )
         for column in columns:
             selection = _selection(column, candidates, bits, measured)
-            display.step(f"{name}: {column}")
+            progress = display.step(f"{name}: {column}")
             quantized = accelerate(made.quantize(selection), chosen, max(CHOICES))
-            score = igq.evaluate(quantized, bench.images, labels=bench.labels)
-            kept[column].append((score.top1 or 0.0) / bench.full_precision)
+            kept[column].append(_top1(quantized, bench.images, progress) / bench.full_precision)
     return {column: tuple(shares) for column, shares in kept.items()}
 
 

@@ -29,7 +29,7 @@ from pipeline.commands.export import Exported, export
 from pipeline.commands.result import Result
 from pipeline.commands.search import run as search
 from pipeline.commands.verify import verify_artifact
-from pipeline.data import Images, Preprocessing, draw, open_source
+from pipeline.data import Images, ImageSource, Preprocessing, draw, open_source
 from pipeline.errors import DataError, StudyError
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
@@ -461,9 +461,10 @@ class TestEvaluate:
         self, searched: Searched, exported: Exported, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         validation = searched.images()["validation"]
-        monkeypatch.setattr(
-            "pipeline.commands.evaluate.load_all", lambda source, progress: validation
-        )
+        values, labels = validation.loaded(), validation.labels
+        assert labels is not None
+        source = ImageSource("six", lambda i: (values[i], int(labels[i])), len(values))
+        monkeypatch.setattr("pipeline.commands.evaluate.open_source", lambda *_: source)
         measured = evaluate_artifact(exported.path, "digits", searched.request.space.weights)
         row = searched.result.comparisons[0]
         assert measured.fingerprint == exported.notes["result"]["validation"]["fingerprint"]

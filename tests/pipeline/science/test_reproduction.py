@@ -22,7 +22,7 @@ from igq import (
     WeightMethod,
     grouping_of,
 )
-from igq.quantized import quantize_weights, quantizers, rotated_layers
+from igq.quantized import accelerate, quantize_weights, quantizers, rotated_layers
 from pipeline.errors import DataError
 from pipeline.science.published import COLUMNS, PUBLISHED
 from pipeline.science.reproduction import CALIBRATION_IMAGES, Experiment, reproduce
@@ -107,12 +107,11 @@ class TestReproduce:
     ) -> None:
         seen: list[nn.Module] = []
 
-        def evaluated(model: nn.Module, *given: Any, **more: Any) -> igq.Score:
+        def accelerated(model: nn.Module, *given: Any) -> nn.Module:
             seen.append(model)
-            return evaluate(model, *given, **more)
+            return accelerate(model, *given)
 
-        evaluate = igq.evaluate
-        monkeypatch.setattr(igq, "evaluate", evaluated)
+        monkeypatch.setattr("pipeline.science.reproduction.accelerate", accelerated)
         list(reproduce(replace(self.short(folder, scheme), seeds=1), QUIET))
         assert len(seen) == 2
         for model in seen:

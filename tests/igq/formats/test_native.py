@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -368,6 +369,63 @@ class TestDamage:
             f"{saved} could not be read as an artifact: manifest.json: `schema` must be 1 or 2 or "
             f"3 or 4 or 5, but is {schema!r}; use the version of igq-vit that wrote it"
         )
+
+
+class TestImpossibleValues:
+    """Refused by file and reason, though the digests were computed again."""
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (set_in("model", "arguments", "embed_dim", value=0), "arguments.embed_dim` must be"),
+            (set_in("model", "arguments", "num_heads", value=0), "arguments.num_heads` must be"),
+            (set_in("model", "arguments", "patch_size", value=[0, 2]), "patch_size` must be"),
+            (set_in("model", "arguments", "img_size", value=[10**9] * 2), "img_size` must be"),
+            (set_in("model", "arguments", "depth", value=True), "arguments.depth` must be"),
+            (set_in("activations", value={}), "`activations` must name each layer of the model"),
+            (set_in("rotated", value=["blocks.0.mlp.fc1"]), "`rotated` must be the layers that"),
+            (set_in("notes", "preprocessing", value="bicubic"), "`notes.preprocessing` must hold"),
+            (set_in("notes", "classes", value=["cat"]), "`notes.classes` must be the names of 10"),
+            (set_in("files", value={}), "`files` must name model.safetensors"),
+            (set_in("files", "../README.md", value={}), "`files` must name model.safetensors"),
+        ],
+        ids=lambda value: None if callable(value) else value[:30],
+    )
+    def test_of_the_manifest(self, saved: Path, change: Callable[..., object], reason: str) -> None:
+        manifest = json.loads((saved / "manifest.json").read_text())
+        change(manifest)
+        manifest.pop("digest")
+        (saved / "manifest.json").write_text(json.dumps(sealed(manifest)))
+        with pytest.raises(ArtifactError, match=f"artifact: manifest.json: .*{re.escape(reason)}"):
+            igq.load(saved)
+
+    @pytest.mark.parametrize("value", [1, 3, 48, 1025, 10**30, True, None, "2"], ids=repr)
+    def test_of_a_number_of_groups(self, saved: Path, value: object) -> None:
+        edit_manifest(saved, set_in("activations", "blocks.0.mlp.fc1", "num_groups", value=value))
+        with pytest.raises(ArtifactError, match=r"artifact: (manifest|allocation).json: "):
+            igq.load(saved)
+
+    def test_of_bounds(self, saved: Path) -> None:
+        name = "activations.blocks.0.mlp.fc1"
+        for upper, rule in ((-1e6, "have lower bounds below upper ones"), (1e38, "be finite")):
+            edit_tensors(saved, to(f"{name}.upper", torch.full((2,), upper)))
+            show_again(saved)
+            with pytest.raises(ArtifactError, match=f"model.safetensors: {name}.* must {rule}"):
+                igq.load(saved)
+
+    def test_of_a_link_to_another_file(self, saved: Path, tmp_path: Path) -> None:
+        (saved / "README.md").rename(tmp_path / "README.md")
+        (saved / "README.md").symlink_to(tmp_path / "README.md")
+        with pytest.raises(ArtifactError, match=r"README\.md: it must be a file of the folder"):
+            igq.load(saved)
+
+
+def show_again(path: Path) -> None:
+    """Have allocation.json name the tensors as they are now."""
+    content = json.loads((path / "allocation.json").read_text())
+    content["model"]["tensors"] = file_entry(path / "model.safetensors")["sha256"]
+    (path / "allocation.json").write_text(json.dumps(content))
+    seal(path, json.loads((path / "manifest.json").read_text()))
 
 
 class TestGolden:

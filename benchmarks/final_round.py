@@ -133,8 +133,8 @@ def observed(
     preparation: Preparation, few: Sequence[Trial], images: Images
 ) -> list[igq.Observation]:
     """Return the effect of each finalist on each image."""
-    reference = log_probabilities(preparation.model, images.values)
-    task = replace(preparation.task, images=images.values, reference=reference)
+    reference = log_probabilities(preparation.model, images.loaded())
+    task = replace(preparation.task, images=images.loaded(), reference=reference)
     objective = Objective(task, next(preparation.model.parameters()).device)
     each = (objective.evaluate(trial.proposal.allocation) for trial in few)
     return [sum(chunks, igq.Observation()) for chunks in each]

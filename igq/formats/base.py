@@ -19,6 +19,7 @@ Format = Callable[[nn.Module, Path, Mapping[str, Any]], Path]
 FORMATS: Mapping[str, str] = {
     "native": "igq.formats.native:save",
     "onnx": "igq.formats.onnx:write_onnx",
+    "onnx-igq": "igq.formats.onnx:write_onnx_igq",
 }
 """Name -> module and function that write it."""
 

@@ -77,7 +77,7 @@ def verify_artifact(
         reference, key = load_model(space, Path(weights))
         check_weights(key, artifact.notes.get("model", ""))
     progress = shown.step("evaluating")
-    score = evaluate(artifact.model, drawn.values, reference, drawn.labels, progress=progress)
+    score = evaluate(artifact.model, drawn.loaded(), reference, drawn.labels, progress=progress)
     check_score(path, noted, score)
     return Verification(Path(path), files, noted, score)
 

@@ -5,7 +5,7 @@ folder of images without labels, `digits`, or `NAME:ROOT` for anything else that
 `timm.data.create_dataset` takes, such as `torch/cifar10:/data`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,15 @@ def open_source(name: str, preprocessing: Preprocessing) -> ImageSource:
         "`images` must be a folder, `digits`, or NAME:ROOT as timm.data.create_dataset takes them "
         f"(torch/cifar10:/data), but got {name!r}, which is none."
     )
+
+
+def class_names(sources: Iterable[str]) -> list[str] | None:
+    """Return the names of the classes of these sources, where all are known; else None.
+
+    >>> class_names(["digits"])[:3], class_names(["imagenet/val"])
+    (['0', '1', '2'], None)
+    """
+    return [str(digit) for digit in range(10)] if set(sources) == {DIGITS} else None
 
 
 def _is_folder(name: str) -> bool:

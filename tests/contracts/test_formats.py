@@ -18,6 +18,8 @@ from torch import Tensor, nn
 import igq
 from igq import ArtifactError
 from igq.formats import FORMATS, format_named
+from igq.formats.drafts import check_seal
+from igq.runtime import library_path
 from tests.contracts.mutations import make
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +33,30 @@ class Reader:
     refusals: tuple[type[Exception], ...]
     """The errors with which a damaged file may be refused."""
     tolerance: float
-    """The largest difference of logits, as a share of their range."""
+    """The largest difference of logits, as a share of their range: a code on a border may move."""
+
+
+def run_onnx(path: Path, images: Tensor) -> Tensor:
+    """Run an ONNX folder that is as it was sealed."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    check_seal(path)
+    options = onnxruntime.SessionOptions()
+    if (library := library_path()) is not None:
+        options.register_custom_ops_library(str(library))
+    elif is_igq(path):
+        pytest.skip("the runtime is not built: `pip install .` with a C++ compiler")
+    session = onnxruntime.InferenceSession(path / "model.onnx", options)
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def is_igq(path: Path) -> bool:
+    return bool(json.loads((path / "manifest.json").read_text())["kind"] == "onnx-igq")
 
 
 READERS: Mapping[str, Reader] = {
-    "native": Reader(lambda path, images: igq.load(path).model(images), (ArtifactError,), 0.0)
+    "native": Reader(lambda path, images: igq.load(path).model(images), (ArtifactError,), 0.0),
+    "onnx": Reader(run_onnx, (ArtifactError,), 0.3),
+    "onnx-igq": Reader(run_onnx, (ArtifactError,), 0.3),
 }
 SUFFIXES = {".json", ".md", ".safetensors", ".onnx"}
 CODE = (b"\x80", b"PK", b"#!", b"\x7fELF", b"MZ")

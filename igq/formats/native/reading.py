@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from igq.allocation import Allocation
 from igq.errors import ArtifactError, IgqError
+from igq.formats.drafts import check_seal, is_sealed
 from igq.formats.integrity import (
     DamagedError,
     check_files,
@@ -116,6 +117,9 @@ def verify(path: str | Path) -> Verified:
     igq.errors.ArtifactError: nowhere could not be read as an artifact: manifest.json: ...
     """
     folder = Path(path)
+    if is_sealed(folder):  # another format, of which igq knows the files alone
+        sealed = check_seal(folder)
+        return Verified(SEALED, (f"files and digests of the format {sealed['kind']}",), ())
     try:
         manifest = _manifest(folder)
         model = _load(folder, manifest).model

@@ -1,11 +1,7 @@
 """Write an artifact: beside its place, read again, compared, and then moved there."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from igq.errors import ArtifactError
+from igq.formats.drafts import appearing
 from igq.formats.integrity import file_entry, sealed
 from igq.formats.native.card import card
 from igq.formats.native.manifest import MANIFEST, TENSORS, manifest_of
@@ -54,7 +51,7 @@ def save(model: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = N
     if path.exists():
         raise ArtifactError(f"`path` must not exist yet, but {path} does.")
     manifest, tensors = manifest_of(model, _as_json(notes or {})), tensors_of(model)
-    with _draft(path) as draft:
+    with appearing(path) as draft:
         _write(draft, manifest, tensors, layers(model))
         _check_same(draft, model, tensors)
     return path
@@ -69,24 +66,6 @@ def _as_json(notes: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Give a folder to write; it becomes `path` if all goes well, and vanishes if not."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise ArtifactError(f"{path.parent} must be writable, but is not: {error}") from error
-    try:
-        yield draft
-        draft.chmod(0o755)  # a temporary folder is its maker's alone
-        os.replace(draft, path)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} could not be written: {error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
 def _write(
     draft: Path,
     manifest: Mapping[str, Any],
@@ -94,7 +73,10 @@ def _write(
     listed: Sequence[Layer],
 ) -> None:
     """Write every file, the manifest with the digests of the others last."""
-    save_file(dict(tensors), draft / TENSORS)
+    try:
+        save_file(dict(tensors), draft / TENSORS)
+    except SafetensorError as error:
+        raise ArtifactError(f"{draft} could not be written: {error}") from error
     (draft / TENSORS).chmod(0o644)
     shown = views({**manifest, "files": {TENSORS: file_entry(draft / TENSORS)}}, listed)
     for name, content in shown.items():

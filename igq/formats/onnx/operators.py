@@ -1,18 +1,16 @@
 """ONNX with the runtime's operators: five nodes a block, for onnxruntime with igq's library."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 
 from igq.errors import UnsupportedModelError
 from igq.formats.onnx.graph import Graph
+from igq.formats.onnx.standard import check, metadata_of, write_folder
 from igq.runtime.deployment import DeployedBlock, DeployedLinear, DeployedPatches, deploy
 
 DOMAIN = "igq"
@@ -46,27 +44,11 @@ def onnx_with_operators(model: nn.Module, metadata: Mapping[str, str] | None = N
     return graph.model(metadata)
 
 
-def write_onnx_with_operators(
-    model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None
-) -> Path:
-    """Write `onnx_with_operators` to a file, whole or not at all, and return its path.
-
-    Raises:
-        UnsupportedModelError: the model is of another family, or has a part that igq does not
-            deploy.
-    """
-    path = Path(path)
-    made = onnx_with_operators(model, metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    try:
-        onnx.save(made, draft)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
-    return path
+def write(model: nn.Module, path: Path, notes: Mapping[str, Any]) -> Path:
+    """Write a quantized model in the runtime's operators; see `igq.formats.onnx.write_onnx_igq`."""
+    check(model, path)
+    exported = onnx_with_operators(model, metadata_of(model, notes))
+    return write_folder(exported, model, path, notes, "onnx-igq")
 
 
 def _check(deployed: Any) -> None:

@@ -1,10 +1,7 @@
 """A quantized model in standard ONNX operators: built, checked, compared with torch, written."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import torch
 from torch import nn
 
 from igq.errors import ArtifactError
+from igq.formats.drafts import appearing, seal
 from igq.formats.onnx.parts import PACKED_BITS
 from igq.formats.onnx.plain import plain_graph
 from igq.formats.onnx.verification import verify
@@ -24,20 +22,31 @@ MOST_BYTES = 2**31 - 2**24
 
 
 def write(model: nn.Module, path: Path, notes: Mapping[str, Any]) -> Path:
-    """Write a quantized model; see `igq.formats.onnx.write_onnx`."""
-    _check(model, path)
-    metadata = _metadata(model, notes)
-    preprocessing = _json(notes.get("preprocessing") or _preprocessing(model))
-    exported = plain_graph(model).model(metadata)
+    """Write a quantized model in standard operators; see `igq.formats.onnx.write_onnx`."""
+    check(model, path)
+    exported = plain_graph(model).model(metadata_of(model, notes))
     onnx.checker.check_model(exported, full_check=True)
     verify(exported, model)
-    with _draft(path) as draft:
-        (draft / FILE).write_bytes(exported.SerializeToString())
+    return write_folder(exported, model, path, notes, "onnx")
+
+
+def write_folder(
+    exported: onnx.ModelProto, model: nn.Module, path: Path, notes: Mapping[str, Any], kind: str
+) -> Path:
+    """Write an ONNX model, its preprocessing and their digests to a new folder.
+
+    Raises:
+        ArtifactError: `path` exists already or cannot be written.
+    """
+    preprocessing = _json(notes.get("preprocessing") or _preprocessing(model))
+    with appearing(path) as draft:
+        (draft / FILE).write_bytes(exported.SerializeToString(deterministic=True))
         (draft / PREPROCESSING).write_text(preprocessing)
+        seal(draft, kind)
     return path
 
 
-def _check(model: nn.Module, path: Path) -> None:
+def check(model: nn.Module, path: Path) -> None:
     """Refuse a model or path before any work.
 
     Raises:
@@ -77,7 +86,7 @@ def _bytes_of(model: nn.Module) -> int:
     return codes + 4 * sum(p.numel() for p in model.parameters())
 
 
-def _metadata(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, str]:
+def metadata_of(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts that the file carries: each layer's bits and groups, and the notes."""
     weights = quantized_weights(model)
     layers: dict[str, dict[str, Any]] = {
@@ -107,24 +116,3 @@ def _json(value: Any) -> str:
         return json.dumps(value, indent=1) + "\n"
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"`notes` must be JSON, but are not: {error}") from error
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Yield a folder beside `path` that becomes it, or is removed where writing fails.
-
-    Raises:
-        ArtifactError: a file or folder could not be written.
-    """
-    draft = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        yield draft
-        draft.chmod(0o755)  # a temporary folder is its maker's alone
-        draft.rename(path)
-    except OSError as error:
-        raise ArtifactError(f"{path} could not be written: {error}") from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)

@@ -15,10 +15,8 @@ from igq.runtime import deploy, library_path
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
-from igq.formats.onnx.operators import (  # noqa: E402
-    onnx_with_operators,
-    write_onnx_with_operators,
-)
+from igq.formats.onnx import write_onnx_igq  # noqa: E402
+from igq.formats.onnx.operators import onnx_with_operators  # noqa: E402
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ class TestOperators:
         threads: int,
         count: int,
     ) -> None:
-        path = write_onnx_with_operators(quantized, tmp_path / "model.onnx")
+        path = write_onnx_igq(quantized, tmp_path / "model") / "model.onnx"
         given = images[:count]
         (logits,) = session(path, library, threads).run(None, {"images": given.numpy()})
         with torch.inference_mode():
@@ -73,7 +71,7 @@ class TestOperators:
     def test_images_of_other_channels_are_refused(
         self, quantized: nn.Module, images: Tensor, tmp_path: Path, library: Path
     ) -> None:
-        path = write_onnx_with_operators(quantized, tmp_path / "model.onnx")
+        path = write_onnx_igq(quantized, tmp_path / "model") / "model.onnx"
         with pytest.raises(Exception, match="Got: 3 Expected: 1"):
             session(path, library).run(None, {"images": images.repeat(1, 3, 1, 1).numpy()})
 

@@ -46,6 +46,8 @@ _SOFTMAX = {
 }
 _CONFIG = {"input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode"}
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
+_ORDERS = ("natural", "alphabetical")
+"""Orders of class folders whose names nothing tells."""
 _CROPS = ("center", "squash", "border")
 _MOST_NAME = 1000
 
@@ -186,8 +188,9 @@ def _check_classes(names: Any, meta: Any) -> None:
 def _check_preprocessing(noted: Any, meta: Any) -> None:
     size = [meta.patch_embed.proj.in_channels, *meta.patch_embed.img_size]
     config = noted.get("config") if isinstance(noted, dict) else None
-    if not isinstance(config, dict) or noted.keys() != {"config", "num_classes"}:
-        raise _odd("", "hold config and num_classes", noted)
+    known = {"config", "num_classes"}, {"config", "num_classes", "classes", "order"}
+    if not isinstance(config, dict) or noted.keys() not in known:
+        raise _odd("", "hold config, num_classes, and maybe classes and order", noted)
     if odd := sorted(config.keys() ^ _CONFIG):
         raise _odd(".config", f"hold {', '.join(sorted(_CONFIG))}", odd[0])
     rules: dict[str, tuple[bool, str]] = {
@@ -209,6 +212,18 @@ def _check_preprocessing(noted: Any, meta: Any) -> None:
             raise _odd(f".config.{name}", rule, config[name])
     if type(noted["num_classes"]) is not int or noted["num_classes"] != meta.num_classes:
         raise _odd(".num_classes", f"be {meta.num_classes}", noted["num_classes"])
+    if noted.get("order", _ORDERS[0]) not in _ORDERS:
+        raise _odd(".order", f"be one of {', '.join(_ORDERS)}", noted["order"])
+    numbers = noted.get("classes")
+    if numbers is not None and not _are_classes(numbers, meta.num_classes):
+        raise _odd(".classes", f"be names with numbers below {meta.num_classes}", numbers)
+
+
+def _are_classes(numbers: Any, count: int) -> bool:
+    """Return whether these are names of classes, each with a class of the model."""
+    return isinstance(numbers, dict) and all(
+        type(number) is int and 0 <= number < count for number in numbers.values()
+    )
 
 
 def _odd(place: str, rule: str, value: Any) -> DamagedError:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from igq.arithmetic.affine import QuantizedTensor
+from igq.arithmetic.rotation import rotate
 from igq.errors import UnsupportedModelError
 from igq.formats.onnx.activations import quantize_activation
 from igq.formats.onnx.graph import Graph
@@ -115,7 +117,8 @@ def _rotated(graph: Graph, module: Linear, x: str) -> str:
     if module.rotation is None:
         return x
     apart = graph.node("Reshape", x, graph.ints(-1, len(module.rotation)))
-    rotated = graph.node("MatMul", apart, tensor(graph, module.rotation, "rotation"))
+    matrix = rotate(torch.eye(len(module.rotation)), module.rotation.cpu().float())
+    rotated = graph.node("MatMul", apart, tensor(graph, matrix, "rotation"))
     return graph.node("Reshape", rotated, graph.ints(-1, module.in_features))
 
 

@@ -193,7 +193,7 @@ class TestInterruptedWrite:
         ids=["disk-full", "ctrl-c"],
     )
     @pytest.mark.parametrize(
-        "step", ["igq.formats.native.writing.save_file", "igq.formats.native.writing.os.replace"]
+        "step", ["igq.formats.native.writing.save_file", "igq.formats.drafts.os.replace"]
     )
     def test_it_leaves_nothing(
         self,
@@ -223,7 +223,7 @@ class TestInterruptedWrite:
             assert sorted(os.listdir(draft)) == FILES
             replace(draft, target)
 
-        monkeypatch.setattr("igq.formats.native.writing.os.replace", look_then_replace)
+        monkeypatch.setattr("igq.formats.drafts.os.replace", look_then_replace)
         igq.save(quantized, path)
         assert path.is_dir()
 

@@ -203,7 +203,7 @@ class TestRefuses:
 
     def test_a_folder_that_is_a_file(self, quantized: nn.Module, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(ArtifactError, match="could not be written"):
+        with pytest.raises(ArtifactError, match="must be writable, but is not"):
             write_onnx(quantized, tmp_path / "file" / "vit")
 
     def test_notes_that_are_not_json(self, quantized: nn.Module, tmp_path: Path) -> None:

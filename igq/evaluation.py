@@ -5,18 +5,23 @@ quantized ones (Eq. 9). A score keeps the value of each image, so that two model
 in pairs on the same images.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from statistics import fmean
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from igq.errors import InvalidArgumentError
+from igq.errors import InvalidArgumentError, UnsupportedModelError
 from igq.progress import Progress, part, silent
 
 BATCH_SIZE = 32
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +85,73 @@ class Observation:
         return f"Observation(images={len(self)}{mean})"
 
 
+@contextmanager
+def for_evaluation(model: nn.Module) -> Iterator[None]:
+    """Have a model compute as for evaluation, without dropout; it is as before in the end.
+
+    Raises:
+        UnsupportedModelError: its parameters are on several devices.
+
+    >>> model = nn.Sequential(nn.Linear(1, 1), nn.Dropout()).train()
+    >>> with for_evaluation(model):
+    ...     model[1].training
+    False
+    >>> model[1].training
+    True
+    """
+    _check_devices(model)
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+def evaluating(function: Callable[..., R]) -> Callable[..., R]:
+    """Have a function's first argument, a model, compute as for evaluation while it runs."""
+
+    @wraps(function)
+    def run(model: nn.Module, *arguments: Any, **options: Any) -> R:
+        with for_evaluation(model):
+            return function(model, *arguments, **options)
+
+    return run
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Refuse a model whose parameters are on several devices, or whose first is not in float32.
+
+    Raises:
+        UnsupportedModelError: the message names the parameter.
+
+    >>> check_parameters(nn.Linear(1, 1).half())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    igq.errors.UnsupportedModelError: the model must be in float32, but weight is in float16; ...
+    """
+    _check_devices(model)
+    name, first = next(model.named_parameters(), ("", torch.empty(0)))
+    if first.dtype not in (torch.float32, torch.float64):
+        raise UnsupportedModelError(
+            f"the model must be in float32, but {name} is in "
+            f"{str(first.dtype).removeprefix('torch.')}; give model.float()."
+        )
+
+
+def _check_devices(model: nn.Module) -> None:
+    named = list(model.named_parameters())
+    for name, parameter in named:
+        if parameter.device != named[0][1].device:
+            raise UnsupportedModelError(
+                f"the model must be on one device, but {named[0][0]} is on "
+                f"{named[0][1].device} and {name} on {parameter.device}; give "
+                f"model.to({str(named[0][1].device)!r})."
+            )
+
+
 @torch.inference_mode()
+@evaluating
 def log_probabilities(
     model: nn.Module,
     images: Float[Tensor, "images channels height width"],
@@ -164,6 +235,7 @@ def evaluate(
 
     Raises:
         InvalidArgumentError: there are no images, or not one label or reference for each of them.
+        UnsupportedModelError: a model is on several devices, or not in float32.
 
     >>> import igq, torch
     >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
@@ -179,6 +251,9 @@ def evaluate(
         raise InvalidArgumentError(
             f"`labels` must be one for each of the {len(images)} images, but got {len(labels)}."
         )
+    for brought in (model, reference):
+        if isinstance(brought, nn.Module):
+            check_parameters(brought)
     passes = 2 if isinstance(reference, nn.Module) else 1
     outputs = log_probabilities(model, images, batch_size, part(progress, 0, passes))
     if isinstance(reference, nn.Module):

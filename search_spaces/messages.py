@@ -7,6 +7,7 @@ from pydantic_core import ErrorDetails
 # Where pydantic speaks of Python, or in other words than "Input should be ...".
 _RULES = {
     "tuple_type": "must be a list",
+    "path_type": "must be the path of a file",
     "invalid-json-value": "must be plain YAML: numbers, strings, lists, mappings",
 }
 

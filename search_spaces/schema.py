@@ -60,6 +60,8 @@ def _bits(value: object) -> int | tuple[int, ...]:
     return tuple(listed)
 
 
+LARGEST = 2**20
+"""Bytes of the largest file that is read (our choice)."""
 _BITS = {"type": "integer", "minimum": 2, "maximum": 8}
 Bits = Annotated[
     int | tuple[int, ...],
@@ -247,12 +249,30 @@ def read(path: Path) -> SearchSpace:
     return space.model_copy(update={"weights": path.parent.absolute() / space.weights})
 
 
+class _Plain(yaml.SafeLoader):
+    """Reads plain values; an alias, which may stand for many, is refused."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="an alias must be written out", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
 def _written(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        too_large = path.stat().st_size > LARGEST
     except OSError as error:
         raise _refuse(path, f"the file must be readable, but got {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    if too_large:
+        raise _refuse(path, f"the file must have at most {LARGEST} bytes.")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)
+    except OSError as error:
+        raise _refuse(path, f"the file must be readable, but got {error.strerror}.") from None
+    except RecursionError:
+        raise _refuse(path, "the file must be YAML, but nests too deeply.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise _refuse(path, f"the file must be YAML, but {complaint(error)}.") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise _refuse(path, f"the file must map keys to values, but got {content!r}.")

@@ -169,6 +169,7 @@ def _build(name: str, arguments: Mapping[str, Any], pretrained: bool) -> nn.Modu
         raise UnsupportedModelError(
             f"`model` must be a model that timm has, but got {name!r}.{hint}"
         )
+    _check_sizes(arguments)
     try:
         return timm.create_model(name, pretrained=pretrained, **arguments).eval()
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
@@ -177,6 +178,21 @@ def _build(name: str, arguments: Mapping[str, Any], pretrained: bool) -> nn.Modu
         raise UnsupportedModelError(
             f"timm cannot make {name} with arguments {dict(arguments)}: {_first_line(error)}"
         ) from error
+
+
+def _check_sizes(arguments: Mapping[str, Any]) -> None:
+    """Refuse numbers that would allocate without end, before a model is made."""
+    for key, value in arguments.items():
+        most = MOST.get(key, 2**16)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int | float) and not abs(number) <= most:
+                raise UnsupportedModelError(
+                    f"`arguments` must be numbers up to {most}, but got {key}={number!r}."
+                )
+
+
+MOST = {"depth": 512, "img_size": 4096, "in_chans": 1024}
+"""The largest arguments of models; 65536 for any other (our choice)."""
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

@@ -68,7 +68,31 @@ def family_of(model: nn.Module) -> Family:
     for family in FAMILIES:
         if type(model) in family.models:
             return family
+    raise UnsupportedModelError(_refusal(model))
+
+
+def _refusal(model: nn.Module) -> str:
+    """Return the rule, the value and the nearest way to a model that is supported."""
+    name, module = type(model).__name__, type(model).__module__
     known = [model.__name__ for family in FAMILIES for model in family.models]
-    raise UnsupportedModelError(
-        f"the model must be a timm {either(known)}, but got a {type(model).__name__}."
-    )
+    rule = f"the model must be a timm {either(known)}, but got a"
+    wrapped = [path for path in ("module", "_orig_mod") if hasattr(model, path)]
+    ours = next((base for base in type(model).__mro__[1:] if base.__name__ in known), None)
+    if wrapped:
+        return f"{rule} {name} around one; give model.{wrapped[0]}."
+    if ours is not None:
+        return (
+            f"{rule} {name}, a subclass of {ours.__name__} that may compute otherwise; load its "
+            "weights into a model of timm.create_model."
+        )
+    if module.startswith("transformers."):
+        return (
+            f"{rule} {name} of Hugging Face; igq.create(NAME, weights=FOLDER) reads the weights "
+            "of a ViT, DeiT or DINOv2 that save_pretrained wrote."
+        )
+    if module.startswith("torchvision."):
+        return (
+            f"{rule} {name} of torchvision; make the model of the same name with "
+            "timm.create_model, and fine-tune it or take its pretrained weights."
+        )
+    return f"{rule} {name}."

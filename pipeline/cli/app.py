@@ -1,11 +1,12 @@
 """The command `igq`: parse, call, print.
 
-Whatever the user can mend ends with one message and exit code 2; a command that is interrupted
-with 130, one that is terminated with 143.
+Exit codes: 0 where all went well; 1 where `igq doctor` finds something amiss, or for an error of
+igq's own, which has a traceback; 2 for whatever the user can mend, with one message; 130 for an interrupted search, which `--resume` goes on with; 143 for one that was told to end.
 """
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,15 @@ from rich.markup import escape
 
 from igq.errors import IgqError
 from pipeline.cli.artifacts import apply, evaluate, verify
-from pipeline.cli.options import CheckpointKey, Classes, EngineChoice, console
+from pipeline.cli.options import (
+    AsJson,
+    CheckpointKey,
+    Classes,
+    EngineChoice,
+    console,
+    print_json,
+    write_plainly,
+)
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.signals import catching_signals, stopping
 from pipeline.study.folder import Folder
@@ -34,6 +43,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder of the study. [default: s
 
 def main() -> None:
     """Run the command line."""
+    write_plainly()
     try:
         with catching_signals():
             app(sys.argv[1:] or ["--help"], standalone_mode=True)
@@ -56,20 +66,29 @@ def spaces() -> None:
     console.print("Next: igq search SPACE --images DIR, or the path of a YAML file of your own.")
 
 
-@app.command(epilog="Example: `igq models`, or `igq models swin_tiny_patch4_window7_224`")
+@app.command(epilog="Example: `igq models`, or `igq models 'swin*'`")
 def models(
-    name: Annotated[str | None, typer.Argument(help="One model. [default: all]")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One model, or a pattern: 'deit*'. [default: all]")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List timm's vision transformers: which are supported, and why the others are not."""
     from igq.vit import supported_models, why_unsupported
 
-    found = supported_models() if name is None else iter([(name, why_unsupported(name))])
+    one = name is not None and not set(name) & set("*?[")
+    found = iter([(name, why_unsupported(name))]) if name and one else supported_models(name or "*")
+    if as_json:
+        print_json(
+            {model: {"supported": reason is None, "reason": reason} for model, reason in found}
+        )
+        return
     total = supported = 0
     for model, reason in found:
         total, supported = total + 1, supported + (reason is None)
         mark = "[green]yes[/]" if reason is None else f"[red]no[/]   {escape(reason)}"
         console.print(f"{model:50s} {mark}", soft_wrap=True, highlight=False)
-    if name is None:
+    if not one:
         console.print(f"{supported} of {total} are supported.")
 
 
@@ -242,17 +261,44 @@ app.command(
 )(reproduce)
 
 
+@app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")
+def doctor(
+    out: Annotated[Path, typer.Option(help="Folder that studies go to.")] = Path("studies"),
+    cluster: Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what this machine has for searches; exit code 1 where something is amiss."""
+    from pipeline.commands.doctor import diagnose
+
+    findings = diagnose(out, cluster)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            mark = "[green]ok[/]  " if finding.good else "[red]amiss[/]"
+            line = f"{mark:15s} {finding.name:16s} {escape(finding.said)}"
+            console.print(line, soft_wrap=True, highlight=False)
+    sys.exit(0 if all(finding.good for finding in findings) else 1)
+
+
 @app.command(epilog="Example: `igq ui studies/vit_tiny_w4a4 --port 5000`")
 def ui(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")] = Path("studies/demo"),
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 5000,
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow URI. [default: where the study is tracked]")
+    ] = None,
 ) -> None:
     """Open MLflow's pages on a study."""
     from pipeline.files import read_json
-    from pipeline.tracking import sqlite_uri
     from pipeline.tracking.server import serve
+    from pipeline.tracking.uris import tracked_at
 
     read_json(Folder(study).study)
+    uri = tracking or tracked_at(study)
+    if uri.startswith("http"):
+        console.print(f"The trials are on a server that runs already: {uri}", soft_wrap=True)
+        return
     console.print(f"MLflow at http://{host}:{port} (Ctrl-C ends it)")
-    sys.exit(serve(sqlite_uri(study), host, port))
+    sys.exit(serve(uri, host, port))

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipeline.cluster import Cluster, InProcess
 from pipeline.commands.result import Result
+from pipeline.files import write_json
 from pipeline.preparation.models import device
 from pipeline.preparation.prepare import Preparation, prepare
 from pipeline.preparation.starts import baselines, front_baselines
@@ -96,6 +97,7 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     with exclusive(study.folder, request.resume):
         tracker.start(_study_run(study))
         study.definition.write(study.folder)
+        write_json(study.folder.tracking, {"location": tracker.location})
         try:
             preparation = prepare(study, display)
             trials = _run_trials(request, preparation, cluster, tracker, display)

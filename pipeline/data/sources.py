@@ -44,7 +44,7 @@ def open_source(name: str, preprocessing: Preprocessing) -> ImageSource:
         DataError: there is no such folder or dataset, or it is empty.
     """
     if name == DIGITS:
-        return _digits()
+        return _digits(preprocessing)
     if name and _is_folder(name):
         return _folder(name, preprocessing)
     dataset, colon, root = name.partition(":")
@@ -72,7 +72,13 @@ def _is_folder(name: str) -> bool:
         return False
 
 
-def _digits() -> ImageSource:
+def _digits(preprocessing: Preprocessing) -> ImageSource:
+    size = tuple(preprocessing.config["input_size"])
+    if size != (1, 8, 8):
+        raise DataError(
+            "`digits` are for a model of 1 channel and 8 x 8 pixels, but the model takes "
+            f"{size[0]} and {size[1]} x {size[2]}; use --images FOLDER."
+        )
     rest = digits_split().rest
     images, labels = torch.from_numpy(rest.images), rest.labels.tolist()
     return ImageSource(DIGITS, lambda index: (images[index], labels[index]), len(images))

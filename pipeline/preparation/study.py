@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from igq import Layer, Limits, Scheme, layers
+from igq import Layer, Limits, Scheme, WeightsError, layers
 from igq.costs import Number
+from igq.evaluation import log_probabilities
 from igq.quantized import Execution
 from pipeline.data import Images, ImageSource, Preprocessing, draw, open_source
 from pipeline.data.classes import read_classes
@@ -31,6 +32,8 @@ from search_spaces import SearchSpace
 
 CALIBRATION, SEARCH, VALIDATION, FINAL = "calibration", "search", "validation", "final"
 """The purposes that images are drawn for, in this order."""
+PROBED = 2
+"""Search images that the full-precision model is tried on before anything is written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,7 @@ class Study:
         images = draw(sources, request.seed, progress, streamed=(VALIDATION, FINAL))
         definition = _definition(request, key, images, _execution(request, model, listed))
         definition = replace(definition, classes=classes, checkpoint_key=request.checkpoint_key)
+        check_predictions(model, images[SEARCH], request)
         if request.resume:
             check_same(folder, definition)
         return cls(folder, definition, model, listed, limits, images)
@@ -139,6 +143,21 @@ class Study:
             StudyError: the file is damaged.
         """
         return load_final(self.folder.final)
+
+
+def check_predictions(model: nn.Module, images: Images, request: Request) -> None:
+    """Refuse a full-precision model that predicts no numbers on the first search images.
+
+    Raises:
+        WeightsError: a log probability is NaN or infinite.
+    """
+    first = images.values[:PROBED]
+    if not log_probabilities(model, first).isfinite().all():
+        weights = request.weights or request.space.weights or "the pretrained weights"
+        raise WeightsError(
+            "the full-precision model must predict finite numbers, but gives NaN on images of "
+            f"{images.source}; likely {weights} overflow, or belong to another model."
+        )
 
 
 def check_weights(found: str, expected: str) -> None:

@@ -55,6 +55,11 @@ class Folder:
         return self.path / "validation.json"
 
     @property
+    def tracking(self) -> Path:
+        """Where the trials are tracked, without passwords."""
+        return self.path / "tracking.json"
+
+    @property
     def figures(self) -> Path:
         """The result as pictures."""
         return self.path / "figures"

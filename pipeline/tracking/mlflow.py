@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pipeline.study.trials import State, Trial
 from pipeline.tracking.base import Files, Metrics, StudyRun, Tables, Tags
-from pipeline.tracking.uris import is_database, refusal, try_sqlite, without_password
+from pipeline.tracking.uris import is_database, is_race, refusal, try_sqlite, without_password
 
 # MLflow reads these while it is imported: report on nobody, and print nothing of its migrations.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -32,6 +32,8 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 ENDED = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED"}
 """The status of a run by the state of its trial; KILLED for every other state."""
+ATTEMPTS, PAUSE = 6, 1.0
+"""Attempts to open a store that another process makes, and seconds after the first of them."""
 IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
@@ -59,8 +61,7 @@ class MlflowTracker:
     def start(self, study: StudyRun) -> None:
         self._flush()
         with self._reaching(**IMPATIENT):
-            self._client = _connect(self._uri)
-            self._id = _experiment_id(self._client, self._experiment, self._uri, self._artifacts)
+            self._client, self._id = _opened(self._uri, self._experiment, self._artifacts)
         with self._reaching():
             self._parent = self._open(study)
             found = self._runs("mlflow.parentRunId", self._parent)
@@ -175,6 +176,19 @@ class MlflowTracker:
         finally:
             for key in added:
                 del os.environ[key]
+
+
+def _opened(uri: str, name: str, artifacts: Path | None) -> tuple[MlflowClient, str]:
+    """Return a client and the experiment's id; wait where another process makes the store."""
+    for attempt in range(ATTEMPTS):
+        try:
+            client = _connect(uri)
+            return client, _experiment_id(client, name, uri, artifacts)
+        except Exception as error:
+            if attempt == ATTEMPTS - 1 or not is_race(error):
+                raise
+            time.sleep(PAUSE * (attempt + 1))
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _connect(uri: str) -> MlflowClient:

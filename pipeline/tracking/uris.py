@@ -6,8 +6,15 @@ from contextlib import closing
 from pathlib import Path
 
 from pipeline.errors import TrackingError
+from pipeline.files import read_json
+from pipeline.study.folder import Folder
 
 PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
+_RACE = re.compile(
+    r"already exists|duplicate key|UNIQUE constraint|database is locked|out-of-date database"
+    r"|No such revision|Can't locate revision|no such table|does not exist|deadlock",
+    re.IGNORECASE,
+)
 DATABASES = ("postgresql", "mysql", "mssql")
 
 
@@ -23,6 +30,30 @@ def without_password(text: str) -> str:
     'postgresql://host/mlflow'
     """
     return PASSWORD.sub("", text)
+
+
+def tracked_at(study: Path) -> str:
+    """Return where a study's trials are tracked: the URI of a store, or a page of a server.
+
+    A study of before, which does not note it, has a store in its folder.
+
+    >>> tracked_at(Path("/studies/old"))
+    'sqlite:////studies/old/mlflow.db'
+    """
+    noted = Folder(study).tracking
+    if not noted.exists():
+        return sqlite_uri(study)
+    location = str(read_json(noted).get("location", ""))
+    return location.partition(", ")[0] if "://" in location else sqlite_uri(study)
+
+
+def is_race(error: BaseException) -> bool:
+    """Return whether an error is that of a store that another process makes at the same time.
+
+    >>> is_race(Exception("table experiments already exists")), is_race(Exception("no route"))
+    (True, False)
+    """
+    return bool(_RACE.search(str(error)))
 
 
 def is_database(uri: str) -> bool:

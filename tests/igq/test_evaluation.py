@@ -1,13 +1,14 @@
 """How far a model's predictions are from the full-precision model's (Eq. 9), and top-1."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import igq
-from igq import InvalidArgumentError, Observation, Score
+from igq import InvalidArgumentError, Observation, Score, UnsupportedModelError
 from igq.evaluation import divergences, log_probabilities, observation
 
 
@@ -154,3 +155,49 @@ class TestObservation:
     def test_a_kl_that_is_not_finite_is_an_error(self) -> None:
         with pytest.raises(FloatingPointError, match="not finite"):
             observation(torch.zeros(1, 2), torch.full((1, 2), torch.nan))
+
+
+class Noisy(Constant):
+    """Predicts noise while it trains."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = torch.rand(len(x), x[0].numel()) if self.training else 0
+        return super().forward(x) + noise
+
+
+class TestModelsThatCallersBring:
+    IMAGES = logits([1.0, 0.0], [0.0, 1.0])
+
+    def test_a_model_in_training_mode_is_evaluated_without_noise_and_left_as_it_was(self) -> None:
+        model = nn.Sequential(Noisy(), nn.Identity()).train()
+        model[1].eval()
+        assert igq.evaluate(model, self.IMAGES, reference=model).kl == 0
+        assert [module.training for module in model.modules()] == [True, True, False]
+
+    def test_it_is_left_as_it_was_where_it_fails(self) -> None:
+        model = Noisy().train()
+        with pytest.raises(InvalidArgumentError):
+            igq.evaluate(model, self.IMAGES, reference=torch.zeros(2, 3))
+        assert model.training
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_a_model_in_half_precision_is_refused_by_a_parameter(self, dtype: torch.dtype) -> None:
+        with pytest.raises(UnsupportedModelError) as raised:
+            igq.evaluate(Constant().to(dtype), self.IMAGES)
+        name = str(dtype).removeprefix("torch.")
+        assert str(raised.value) == (
+            f"the model must be in float32, but weight is in {name}; give model.float()."
+        )
+
+    def test_a_model_on_two_devices_is_refused_by_both(self) -> None:
+        model = nn.Sequential(Constant(), Constant().to("meta"))
+        with pytest.raises(UnsupportedModelError) as raised:
+            igq.evaluate(model, self.IMAGES)
+        assert str(raised.value) == (
+            "the model must be on one device, but 0.weight is on cpu and 1.weight on meta; give "
+            "model.to('cpu')."
+        )
+
+    def test_observing_refuses_half_precision_too(self, make_vit: Callable[..., nn.Module]) -> None:
+        with pytest.raises(UnsupportedModelError, match=r"float32, but cls_token is in bfloat16"):
+            igq.observe(make_vit().bfloat16(), torch.rand(1, 1, 8, 8))

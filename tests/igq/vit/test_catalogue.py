@@ -18,6 +18,7 @@ def reasons() -> Iterator[dict[str, str | None]]:
     """Of some modules: all of them take a minute."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalogue, "MODULES", MODULES)
+        patch.setattr(catalogue, "recorded", dict)
         yield dict(supported_models())
 
 
@@ -65,3 +66,19 @@ def test_models_without_a_classifier_are_tried_with_one() -> None:
 )
 def test_the_part_that_is_not_supported_is_named(name: str, reason: str) -> None:
     assert why_unsupported(name) == reason
+
+
+@pytest.mark.skipif(not catalogue.recorded(), reason="recorded with another version of timm")
+class TestRecorded:
+    """`python -m tests.golden.make_catalogue` records it again."""
+
+    def test_every_model_of_every_module_is_there(self) -> None:
+        expected = {n for module in catalogue.MODULES for n in timm.list_models(module=module)}
+        assert catalogue.recorded().keys() == expected
+
+    def test_it_is_what_trying_finds(self, reasons: dict[str, str | None]) -> None:
+        assert {name: catalogue.recorded()[name] for name in reasons} == reasons
+
+    def test_a_pattern_chooses(self) -> None:
+        found = dict(supported_models("deit_tiny*"))
+        assert found == {"deit_tiny_distilled_patch16_224": None, "deit_tiny_patch16_224": None}

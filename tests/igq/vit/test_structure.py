@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
+import torchvision
 from timm.layers import Attention, AttentionRope
 from timm.models import beit, eva
 from timm.models.swin_transformer import WindowAttention
@@ -239,3 +240,37 @@ class TestStages:
     def test_the_place_of_a_stage_is_read_off_the_name(self, name: str, place: int) -> None:
         layer = Layer(name, Kind.LINEAR, tokens=1, channels=1, outputs=1)
         assert stage_of(layer) == place
+
+
+class Mine(timm.models.VisionTransformer):
+    """A subclass that computes the same."""
+
+
+class TestTheNearestWay:
+    """A model of another kind is refused with the nearest way to one that is supported."""
+
+    @pytest.mark.parametrize(
+        ("wrap", "said"),
+        [
+            (nn.DataParallel, "but got a DataParallel around one; give model.module."),
+            (torch.compile, "but got a OptimizedModule around one; give model._orig_mod."),
+            (
+                lambda vit: Mine(img_size=8, patch_size=2, embed_dim=12, depth=1, num_heads=3),
+                "but got a Mine, a subclass of VisionTransformer that may compute otherwise; load "
+                "its weights into a model of timm.create_model.",
+            ),
+            (
+                lambda vit: torchvision.models.VisionTransformer(8, 2, 1, 1, 12, 12),
+                "but got a VisionTransformer of torchvision; make the model of the same name with "
+                "timm.create_model, and fine-tune it or take its pretrained weights.",
+            ),
+            (lambda vit: nn.ReLU(), "but got a ReLU."),
+        ],
+        ids=["parallel", "compiled", "subclass", "torchvision", "other"],
+    )
+    def test_is_named(
+        self, vit: nn.Module, wrap: Callable[[nn.Module], nn.Module], said: str
+    ) -> None:
+        with pytest.raises(UnsupportedModelError) as raised:
+            igq.layers(wrap(vit))
+        assert str(raised.value).endswith(said)

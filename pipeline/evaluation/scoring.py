@@ -55,16 +55,16 @@ class Contest:
         if images == 0:
             raise InvalidArgumentError("evaluation needs at least 1 image, but got 0.")
         seen, passes = 0, len(self.models) + (self.reference is not None)
-        parts: list[list[Score]] = [[] for _ in range(passes)]
+        kept = [_Kept(images) for _ in range(passes)]
         for block in blocks:
 
             def told(number: int, share: float, before: int = seen, size: int = len(block)) -> None:
                 progress((before + size * (number + share) / passes) / images)
 
-            for part, score in zip(parts, self._block(block, images, told), strict=True):
-                part.append(score)
+            for one, score in zip(kept, self._block(block, images, told), strict=True):
+                one.write(seen, score)
             seen += len(block)
-        scores = tuple(_joined(part) for part in parts)
+        scores = tuple(one.score for one in kept)
         return Scores(scores) if self.reference is None else Scores(scores[1:], scores[0])
 
     def _block(
@@ -93,7 +93,24 @@ def _score(predicted: Tensor, expected: Tensor | None, block: Block) -> Score:
     )
 
 
-def _joined(scores: Sequence[Score]) -> Score:
-    kls = [score.kls for score in scores if score.kls is not None]
-    correct = [score.correct for score in scores if score.correct is not None]
-    return Score(torch.cat(kls) if kls else None, torch.cat(correct) if correct else None)
+class _Kept:
+    """The score of a model so far.
+
+    Its memory is taken at once: a small tensor kept for each batch, between the large ones that
+    come and go, would keep the system from getting those back.
+    """
+
+    def __init__(self, images: int) -> None:
+        self._kls, self._correct = torch.empty(images), torch.empty(images, dtype=torch.bool)
+        self.score = Score(None, None)
+
+    def write(self, start: int, score: Score) -> None:
+        """Take the score of the images from `start` on."""
+        kls = correct = None
+        if score.kls is not None:
+            kls = self._kls
+            kls[start : start + len(score.kls)] = score.kls
+        if score.correct is not None:
+            correct = self._correct
+            correct[start : start + len(score.correct)] = score.correct
+        self.score = Score(kls, correct)

@@ -99,7 +99,7 @@ def for_evaluation(model: nn.Module) -> Iterator[None]:
     >>> model[1].training
     True
     """
-    _check_devices(model)
+    check_devices(model)
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -130,7 +130,7 @@ def check_parameters(model: nn.Module) -> None:
     Traceback (most recent call last):
     igq.errors.UnsupportedModelError: the model must be in float32, but weight is in float16; ...
     """
-    _check_devices(model)
+    check_devices(model)
     name, first = next(model.named_parameters(), ("", torch.empty(0)))
     if first.dtype not in (torch.float32, torch.float64):
         raise UnsupportedModelError(
@@ -139,7 +139,12 @@ def check_parameters(model: nn.Module) -> None:
         )
 
 
-def _check_devices(model: nn.Module) -> None:
+def check_devices(model: nn.Module) -> None:
+    """Refuse a model whose parameters are on several devices.
+
+    Raises:
+        UnsupportedModelError: the message names two parameters.
+    """
     named = list(model.named_parameters())
     for name, parameter in named:
         if parameter.device != named[0][1].device:

@@ -9,7 +9,7 @@ from torch import nn
 from igq.arithmetic.affine import QuantizedTensor
 from igq.arithmetic.rotation import RotatedLinear
 from igq.errors import InvalidArgumentError, UnsupportedModelError
-from igq.evaluation import check_parameters
+from igq.evaluation import check_devices
 from igq.grouping import Quantizer
 from igq.layer import Kind
 from igq.modules import (
@@ -198,9 +198,9 @@ def check_full_precision(model: nn.Module) -> None:
     """Refuse a model whose activations pass slots.
 
     Raises:
-        UnsupportedModelError: it is quantized already, on several devices, or not in float32.
+        UnsupportedModelError: it is quantized already, or on several devices.
     """
-    check_parameters(model)
+    check_devices(model)
     if any(_slots(model)):
         raise UnsupportedModelError(
             "the model must be in full precision, but is quantized already."

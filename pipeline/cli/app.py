@@ -1,7 +1,8 @@
 """The command `igq`: parse, call, print.
 
 Exit codes: 0 where all went well; 1 where `igq doctor` finds something amiss, or for an error of
-igq's own, which has a traceback; 2 for whatever the user can mend, with one message; 130 for an interrupted search, which `--resume` goes on with; 143 for one that was told to end.
+igq's own, which has a traceback; 2 for whatever the user can mend, with one message; 130 for an
+interrupted search, which `--resume` goes on with; 143 for one that was told to end.
 """
 
 import shlex
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from igq.errors import IgqError
-from pipeline.cli.artifacts import apply, evaluate, verify
+from pipeline.cli.artifacts import apply, evaluate, export, verify
 from pipeline.cli.options import (
     AsJson,
     CheckpointKey,
@@ -29,7 +30,7 @@ from pipeline.cli.reproduce import reproduce
 from pipeline.cli.signals import catching_signals, stopping
 from pipeline.study.folder import Folder
 from pipeline.study.request import Engine, Request, Sampler
-from search_spaces import SearchSpaceError, load, names, parse_budget
+from search_spaces import SearchSpaceError, load, names
 
 app = typer.Typer(
     add_completion=False,
@@ -209,41 +210,10 @@ def compare(
         console.print(f"Figure: {draw_comparison(plot, tables[0].rows, tables[0].over)}")
 
 
-@app.command(
+app.command(
     epilog="Example: `igq export studies/vit_tiny_w4a4 --out artifacts/vit_tiny_w4a4`, or of a"
     " search with --front: `igq export studies/front --budget uniform:6 --out artifacts/six`"
-)
-def export(
-    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
-    weights: Annotated[
-        Path | None, typer.Option(help="The same weights, where the file was moved.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(help="uniform:6, bops:2.1e10 or overhead:3%. [default: the space's]"),
-    ] = None,
-    format: Annotated[
-        str, typer.Option(help="Format, or several with commas, each a folder in --out.")
-    ] = "native",
-    trial: Annotated[
-        int | None, typer.Option(min=0, help="Number of a trial. [default: the best]")
-    ] = None,
-) -> None:
-    """Write the best allocation of a study as a quantized model."""
-    from pipeline.commands.export import export as run
-
-    most = None if budget is None else parse_budget(budget)
-    exported = run(study, out, weights, most, format, trial)
-    proposal, final_kl = exported.trial.proposal, exported.notes["final_kl"]
-    won = "" if final_kl is None else f", {final_kl:.4f} in the final round"
-    console.print(
-        f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
-        f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}.\n"
-        f"Next: igq evaluate {exported.path} --images DIR"
-    )
-
-
+)(export)
 app.command(epilog="Example: `igq evaluate artifacts/vit_tiny_w4a4 --images imagenet/val`")(
     evaluate
 )

@@ -1,4 +1,4 @@
-"""The commands of exported models: `igq evaluate`, `igq apply` and `igq verify`."""
+"""The commands of exported models: `igq export`, `igq evaluate`, `igq apply` and `igq verify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,38 @@ import typer
 
 from pipeline.cli.options import CheckpointKey, Classes, EngineChoice, console
 from pipeline.study.request import Engine
+from search_spaces import parse_budget
+
+
+def export(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="The same weights, where the file was moved.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="uniform:6, bops:2.1e10 or overhead:3%. [default: the space's]"),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="Format, or several with commas, each a folder in --out.")
+    ] = "native",
+    trial: Annotated[
+        int | None, typer.Option(min=0, help="Number of a trial. [default: the best]")
+    ] = None,
+) -> None:
+    """Write the best allocation of a study as a quantized model."""
+    from pipeline.commands.export import export as run
+
+    most = None if budget is None else parse_budget(budget)
+    exported = run(study, out, weights, most, format, trial)
+    proposal, final_kl = exported.trial.proposal, exported.notes["final_kl"]
+    won = "" if final_kl is None else f", {final_kl:.4f} in the final round"
+    console.print(
+        f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
+        f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}.\n"
+        f"Next: igq evaluate {exported.path} --images DIR"
+    )
 
 
 def evaluate(

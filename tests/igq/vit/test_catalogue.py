@@ -1,7 +1,6 @@
 """Which of timm's models are supported, and why the others are not."""
 
 import resource
-from collections.abc import Iterator
 
 import pytest
 import timm
@@ -14,12 +13,12 @@ MODULES = ("deit", "swin_transformer", "beit")
 
 
 @pytest.fixture(scope="module")
-def reasons() -> Iterator[dict[str, str | None]]:
+def reasons() -> dict[str, str | None]:
     """Of some modules: all of them take a minute."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalogue, "MODULES", MODULES)
         patch.setattr(catalogue, "recorded", dict)
-        yield dict(supported_models())
+        return dict(supported_models())
 
 
 def test_every_model_of_a_module_is_there(reasons: dict[str, str | None]) -> None:

@@ -51,7 +51,7 @@ def main() -> None:
     except (IgqError, SearchSpaceError) as error:
         Console(stderr=True).print(f"[bold red]igq:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException:  # a signal may make whatever it interrupts fail in a way of its own
         if not stopping.asked:
             raise
         sys.stdout.flush()

@@ -21,7 +21,9 @@ def work():
     try:
         time.sleep(60)
     finally:
-        time.sleep({cleanup})
+        time.sleep(max(0, {cleanup}))
+        if {cleanup} < 0:
+            raise FileNotFoundError("a lock that was being released")
         print("cleaned up", flush=True)
 command.app.command("work")(work)
 sys.argv = ["igq", "work"]
@@ -58,6 +60,13 @@ def test_one_signal_cleans_up_and_says_so_in_a_line(
     working.send_signal(number)
     out, err = working.communicate(timeout=10)
     assert (working.returncode, out, err) == (code, f"cleaned up\n{word}{LINE}\n", "")
+
+
+@pytest.mark.parametrize("working", [-1], indirect=True)
+def test_an_error_that_the_signal_caused_is_no_error(working: subprocess.Popen[str]) -> None:
+    working.send_signal(signal.SIGINT)
+    out, err = working.communicate(timeout=10)
+    assert (working.returncode, out, err) == (130, f"Interrupted{LINE}\n", "")
 
 
 @pytest.mark.parametrize("working", [60], indirect=True)

@@ -120,22 +120,23 @@ def evaluating(function: Callable[..., R]) -> Callable[..., R]:
     return run
 
 
-def check_parameters(model: nn.Module) -> None:
-    """Refuse a model whose parameters are on several devices, or whose first is not in float32.
+def check_parameters(model: nn.Module, images: Tensor) -> None:
+    """Refuse a model whose parameters are on several devices, or not in the type of the images.
 
     Raises:
         UnsupportedModelError: the message names the parameter.
 
-    >>> check_parameters(nn.Linear(1, 1).half())  # doctest: +ELLIPSIS
+    >>> check_parameters(nn.Linear(1, 1).half(), torch.ones(1, 1))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    igq.errors.UnsupportedModelError: the model must be in float32, but weight is in float16; ...
+    igq.errors.UnsupportedModelError: the model must be in float32 as the images are, but weight...
     """
     check_devices(model)
-    name, first = next(model.named_parameters(), ("", torch.empty(0)))
-    if first.dtype not in (torch.float32, torch.float64):
+    name, first = next(model.named_parameters(), ("", images))
+    if first.dtype != images.dtype:
+        wanted, found = (str(t.dtype).removeprefix("torch.") for t in (images, first))
         raise UnsupportedModelError(
-            f"the model must be in float32, but {name} is in "
-            f"{str(first.dtype).removeprefix('torch.')}; give model.float()."
+            f"the model must be in {wanted} as the images are, but {name} is in {found}; give "
+            f"model.to(images.dtype)."
         )
 
 
@@ -240,7 +241,7 @@ def evaluate(
 
     Raises:
         InvalidArgumentError: there are no images, or not one label or reference for each of them.
-        UnsupportedModelError: a model is on several devices, or not in float32.
+        UnsupportedModelError: a model is on several devices, or not in the images' type.
 
     >>> import igq, torch
     >>> arguments = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10}
@@ -258,7 +259,7 @@ def evaluate(
         )
     for brought in (model, reference):
         if isinstance(brought, nn.Module):
-            check_parameters(brought)
+            check_parameters(brought, images)
     passes = 2 if isinstance(reference, nn.Module) else 1
     outputs = log_probabilities(model, images, batch_size, part(progress, 0, passes))
     if isinstance(reference, nn.Module):

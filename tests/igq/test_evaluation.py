@@ -180,12 +180,15 @@ class TestModelsThatCallersBring:
         assert model.training
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_a_model_in_half_precision_is_refused_by_a_parameter(self, dtype: torch.dtype) -> None:
+    def test_a_model_in_another_type_than_the_images_is_refused_by_a_parameter(
+        self, dtype: torch.dtype
+    ) -> None:
         with pytest.raises(UnsupportedModelError) as raised:
             igq.evaluate(Constant().to(dtype), self.IMAGES)
         name = str(dtype).removeprefix("torch.")
         assert str(raised.value) == (
-            f"the model must be in float32, but weight is in {name}; give model.float()."
+            f"the model must be in float32 as the images are, but weight is in {name}; give "
+            "model.to(images.dtype)."
         )
 
     def test_a_model_on_two_devices_is_refused_by_both(self) -> None:

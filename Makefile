@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check docs gpu-check
+.PHONY: help demo test test-fast check check-native docs gpu-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,14 @@ check: $(INSTALLED) ## style, types, the imports' architecture and the documenta
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --quiet --site-dir out/site
+
+check-native: $(INSTALLED) ## the runtime's tests on a library that checks addresses and undefined behaviour
+	$(BIN)/python -m pip install --quiet cmake ninja
+	$(BIN)/cmake -S . -B build/sanitized -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DIGQ_SANITIZE=ON
+	$(BIN)/cmake --build build/sanitized
+	IGQ_RUNTIME_FOLDER=build/sanitized/igq/runtime ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	$(BIN)/pytest tests/igq/runtime -k "not deployment"
 
 docs: $(INSTALLED) ## build the documentation into out/site
 	$(BIN)/mkdocs build --site-dir out/site

@@ -1,8 +1,16 @@
 """The compiled library on each instruction set that this processor has."""
 
+import os
+from pathlib import Path
+
 import pytest
 
+from igq.runtime import library as module
 from igq.runtime.library import TARGETS, library, targets
+
+if folder := os.environ.get("IGQ_RUNTIME_FOLDER"):  # `make check-native`: a library with checks
+    module._FOLDER = Path(folder)
+    assert library() is not None, f"there is no library in {folder}"
 
 
 @pytest.fixture(params=TARGETS)

@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +35,6 @@ from pipeline.errors import ClusterError
 from pipeline.evaluation.task import Task
 
 CONNECT_SECONDS = 10  # within which the machine at a cluster's address must answer
-STOP_SECONDS = 4  # that an interrupted run waits for Ray to stop: its processes end with this one
 RETRIES = 2  # of a trial whose worker was lost
 NO_TOKEN = (
     "it wants a token that this process does not have. Copy the head's ~/.ray/auth_token to the "
@@ -218,7 +216,6 @@ def _connected(address: str | None, size: int = 0) -> Iterator[None]:
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    patience = None
     try:
         if address is None:
             room = {"object_store_memory": 2 * size + 2**27, "_temp_dir": short_folder()}
@@ -228,13 +225,8 @@ def _connected(address: str | None, size: int = 0) -> Iterator[None]:
                 _check_answers(address)
             _init(address)
         yield
-    except KeyboardInterrupt:
-        patience = STOP_SECONDS
-        raise
     finally:
-        leaving = threading.Thread(target=ray.shutdown, daemon=True)
-        leaving.start()
-        leaving.join(patience)
+        ray.shutdown()
 
 
 def _init(address: str, **options: Any) -> None:

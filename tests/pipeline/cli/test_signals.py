@@ -17,8 +17,8 @@ from pipeline.cli.signals import stopping
 import importlib; command = importlib.import_module("pipeline.cli.app")
 def work():
     stopping.to_go_on = "igq search demo --resume"
-    print("working", flush=True)
     try:
+        print("working", flush=True)
         time.sleep(60)
     finally:
         time.sleep(max(0, {cleanup}))

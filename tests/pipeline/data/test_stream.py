@@ -114,7 +114,7 @@ def test_reading_leaves_torch_s_generator_alone() -> None:
 
 
 def test_a_fingerprint_taken_while_images_pass_is_that_of_all_of_them() -> None:
-    source = open_source("digits", Preprocessing({}, 10))
+    source = open_source("digits", Preprocessing({"input_size": (1, 8, 8)}, 10))
     seen = Fingerprint()
     for _ in seen.of(Stream(source, range(source.size)).blocks(32)):
         pass
@@ -123,7 +123,7 @@ def test_a_fingerprint_taken_while_images_pass_is_that_of_all_of_them() -> None:
 
 class TestDraw:
     def drawn(self, streamed: tuple[str, ...]) -> dict[str, Images]:
-        source = open_source("digits", Preprocessing({}, 10))
+        source = open_source("digits", Preprocessing({"input_size": (1, 8, 8)}, 10))
         wanted = {"first": (source, 20, 20), "second": (source, 30, 30)}
         return draw(wanted, 3, streamed=streamed)
 

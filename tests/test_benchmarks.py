@@ -21,6 +21,7 @@ COMMANDS = {
     "inputs": f"{SMALL} --rows 0 12",
     "mixed_bits": f"{SMALL} --groups 8",
     "onnx_standard": f"{SMALL} --rounds 2",
+    "onnx_runtime": f"{SMALL} --rounds 2 --threads 1 --batches 1 3",
     "paper_allocation": "studies/demo --out paper",
     "reading": "--model digits --images 40 --workers 1 --rounds 1",
     "proposal_time": "--trials 20 --depth 2 --images 4",

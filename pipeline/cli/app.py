@@ -7,7 +7,6 @@ interrupted search, which `--resume` goes on with; 143 for one that was told to 
 
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +16,12 @@ from rich.markup import escape
 
 from igq.errors import IgqError
 from pipeline.cli.artifacts import apply, evaluate, export, verify
+from pipeline.cli.inspect import doctor, models
 from pipeline.cli.options import (
-    AsJson,
     CheckpointKey,
     Classes,
     EngineChoice,
     console,
-    print_json,
     write_plainly,
 )
 from pipeline.cli.reproduce import reproduce
@@ -67,30 +65,7 @@ def spaces() -> None:
     console.print("Next: igq search SPACE --images DIR, or the path of a YAML file of your own.")
 
 
-@app.command(epilog="Example: `igq models`, or `igq models 'swin*'`")
-def models(
-    name: Annotated[
-        str | None, typer.Argument(help="One model, or a pattern: 'deit*'. [default: all]")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List timm's vision transformers: which are supported, and why the others are not."""
-    from igq.vit import supported_models, why_unsupported
-
-    one = name is not None and not set(name) & set("*?[")
-    found = iter([(name, why_unsupported(name))]) if name and one else supported_models(name or "*")
-    if as_json:
-        print_json(
-            {model: {"supported": reason is None, "reason": reason} for model, reason in found}
-        )
-        return
-    total = supported = 0
-    for model, reason in found:
-        total, supported = total + 1, supported + (reason is None)
-        mark = "[green]yes[/]" if reason is None else f"[red]no[/]   {escape(reason)}"
-        console.print(f"{model:50s} {mark}", soft_wrap=True, highlight=False)
-    if not one:
-        console.print(f"{supported} of {total} are supported.")
+app.command(epilog="Example: `igq models`, or `igq models 'swin*'`")(models)
 
 
 @app.command(
@@ -231,24 +206,7 @@ app.command(
 )(reproduce)
 
 
-@app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")
-def doctor(
-    out: Annotated[Path, typer.Option(help="Folder that studies go to.")] = Path("studies"),
-    cluster: Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look at what this machine has for searches; exit code 1 where something is amiss."""
-    from pipeline.commands.doctor import diagnose
-
-    findings = diagnose(out, cluster)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        for finding in findings:
-            mark = "[green]ok[/]  " if finding.good else "[red]amiss[/]"
-            line = f"{mark:15s} {finding.name:16s} {escape(finding.said)}"
-            console.print(line, soft_wrap=True, highlight=False)
-    sys.exit(0 if all(finding.good for finding in findings) else 1)
+app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")(doctor)
 
 
 @app.command(epilog="Example: `igq ui studies/vit_tiny_w4a4 --port 5000`")

@@ -123,7 +123,9 @@ inline void pick_rows(const AttentionPanel& p, const float* map, int64_t keys, F
   }
 }
 
-inline void quantize_map_block(const AttentionPanel& p, const Keys& keys, const float* map, Map& to) {
+// Quantize 16 rows of a map that is to be multiplied with `factor`; 1 for fitted groups.
+inline void quantize_map_block(const AttentionPanel& p, const Keys& keys, const float* map,
+                               Floats factor, Map& to) {
   to.sum = to.zero_points = Floats{};
   for (int64_t g = 0, start = 0; g < keys.groups.groups; start = keys.groups.end(g++)) {
     int64_t count = keys.groups.end(g) - start, word = g ? keys.ends[g - 1] : 0;
@@ -144,6 +146,7 @@ inline void quantize_map_block(const AttentionPanel& p, const Keys& keys, const 
     int32_t* words = to.rows.words + word * kLanes;
     int64_t padded = (keys.ends[g] - word) * 4;
     Floats sum = encode<Form::kUnsigned>(at, count, padded, by, words);
+    scale *= factor;
     store(to.rows.scales + g * kLanes, scale);
     store(to.rows.offsets + g * kLanes, __builtin_convertvector(sum, Ints));
     to.zero_points = zero_point;
@@ -222,12 +225,14 @@ inline void attend(const AttentionPanel& p, const Head& head, const Keys& keys, 
     };
     product<Wide>(of, int(std::min<int64_t>(kLanes, tokens - b * kLanes)), 1, score);
   }
-  Floats total = exponentials(scores, tokens);
-  Divisor by = divisor(total);
-  for (int64_t t = 0; t < tokens; ++t)
-    store(scores + t * kLanes, quotient(load<Floats>(scores + t * kLanes), by));
+  Floats factor_of_map = all(1.0f) / exponentials(scores, tokens);
+  if (p.rule != Rule::kOwn) {  // which compares values with bounds
+    for (int64_t t = 0; t < tokens; ++t)
+      store(scores + t * kLanes, load<Floats>(scores + t * kLanes) * factor_of_map);
+    factor_of_map = all(1.0f);
+  }
   Map map{Rows::take(arena, keys.columns, keys.groups.groups, true), {}, {}};
-  quantize_map_block(p, keys, scores, map);
+  quantize_map_block(p, keys, scores, factor_of_map, map);
   Product of{head.values, keys.columns * kLanes, map.rows.words, keys.ends, keys.groups.groups,
              map.rows.scales, head.offset ? map.rows.offsets : nullptr, head.offset, 0};
   Join join{p, head, map, tokens, y, p.heads * p.width};

@@ -49,16 +49,26 @@ inline void load_block(const float* x, int64_t stride, int count, int64_t channe
     for (int i = 0; i < kLanes; ++i) block[c * kLanes + i] = i < count ? x[i * stride + c] : 0.0f;
 }
 
+// Return the sum over `count` channels of `of(channel)`, in four parts so that none waits.
+template <class Of>
+IGQ_INLINE Floats sum_over(int64_t count, const Of& of) {
+  Floats parts[4] = {};
+  int64_t c = 0;
+  for (; c + 4 <= count; c += 4)
+    for (int i = 0; i < 4; ++i) parts[i] += of(c + i);
+  for (; c < count; ++c) parts[0] += of(c);
+  return (parts[0] + parts[1]) + (parts[2] + parts[3]);
+}
+
 // Normalise each row: (x - mean) / sqrt(variance + epsilon) gain + shift.
 inline void normalise(float* block, int64_t channels, const float* gain, const float* shift,
                       float epsilon) {
-  Floats sum{}, squares{};
-  for (int64_t c = 0; c < channels; ++c) sum += load<Floats>(block + c * kLanes);
-  Floats mean = sum / float(channels);
-  for (int64_t c = 0; c < channels; ++c) {
-    Floats apart = load<Floats>(block + c * kLanes) - mean;
-    squares += apart * apart;
-  }
+  auto value = [&](int64_t c) { return load<Floats>(block + c * kLanes); };
+  Floats mean = sum_over(channels, value) / float(channels);
+  Floats squares = sum_over(channels, [&](int64_t c) {
+    Floats apart = value(c) - mean;
+    return apart * apart;
+  });
   Floats factor = all(1.0f) / square_root(squares / float(channels) + epsilon);
   for (int64_t c = 0; c < channels; ++c) {
     Floats x = (load<Floats>(block + c * kLanes) - mean) * factor;
@@ -66,12 +76,13 @@ inline void normalise(float* block, int64_t channels, const float* gain, const f
   }
 }
 
-// Sums and differences of `Count` channels, `apart` from each other; the caller's block.
-template <int Count>
-IGQ_INLINE void butterflies(float* at, int64_t apart) {
+// Sums and differences of `Count` channels, `apart` from each other, of values times `before(i)`,
+// and their results times `factor`.
+template <int Count, class Before>
+IGQ_INLINE void butterflies(float* at, int64_t apart, const Before& before, float factor) {
   Floats x[Count];
 #pragma GCC unroll 8
-  for (int i = 0; i < Count; ++i) x[i] = load<Floats>(at + i * apart * kLanes);
+  for (int i = 0; i < Count; ++i) x[i] = load<Floats>(at + i * apart * kLanes) * before(i * apart);
 #pragma GCC unroll 3
   for (int half = 1; half < Count; half *= 2) {
 #pragma GCC unroll 8
@@ -82,26 +93,30 @@ IGQ_INLINE void butterflies(float* at, int64_t apart) {
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < Count; ++i) store(at + i * apart * kLanes, x[i]);
+  for (int i = 0; i < Count; ++i) store(at + i * apart * kLanes, x[i] * factor);
+}
+
+// One round of `rotate`: channels `half` to `half * Count / 2` apart are joined.
+template <int Count>
+inline void join_channels(float* block, int64_t width, int64_t half, const float* signs) {
+  float factor = half * Count == width ? 1.0f / __builtin_sqrtf(float(width)) : 1.0f;
+  for (int64_t start = 0; start < width; start += half * Count) {
+    for (int64_t c = start; c < start + half; ++c) {
+      auto sign = [&](int64_t i) { return half == 1 ? signs[c + i] : 1.0f; };
+      butterflies<Count>(block + c * kLanes, half, sign, factor);
+    }
+  }
 }
 
 // Rotate each row as igq.arithmetic.rotation does, operation by operation: signs, then sums and
 // differences of channels 1, 2, 4 ... apart, then the factor.
 inline void rotate(float* block, int64_t channels, int64_t width, const float* signs) {
-  float factor = 1.0f / __builtin_sqrtf(float(width));
   for (int64_t start = 0; start < channels; start += width) {
     float* at = block + start * kLanes;
-    for (int64_t c = 0; c < width; ++c)
-      store(at + c * kLanes, load<Floats>(at + c * kLanes) * signs[c]);
+    if (width == 1) store(at, load<Floats>(at) * signs[0]);
     int64_t half = 1;
-    for (; half * 8 <= width; half *= 8)
-      for (int64_t c = 0; c < width; ++c)
-        if (c % (half * 8) < half) butterflies<8>(at + c * kLanes, half);
-    for (; half < width; half *= 2)
-      for (int64_t c = 0; c < width; ++c)
-        if (c % (half * 2) < half) butterflies<2>(at + c * kLanes, half);
-    for (int64_t c = 0; c < width; ++c)
-      store(at + c * kLanes, load<Floats>(at + c * kLanes) * factor);
+    for (; half * 8 <= width; half *= 8) join_channels<8>(at, width, half, signs);
+    for (; half < width; half *= 2) join_channels<2>(at, width, half, signs);
   }
 }
 
@@ -164,9 +179,7 @@ IGQ_INLINE Floats encode(const At& at, int64_t count, int64_t padded, const Affi
 
 // NaN in every lane that holds NaN or infinity, else 0.
 IGQ_INLINE Floats poison(const float* block, int64_t channels) {
-  Floats found{};
-  for (int64_t c = 0; c < channels; ++c) found += load<Floats>(block + c * kLanes) * 0.0f;
-  return found;
+  return sum_over(channels, [&](int64_t c) { return load<Floats>(block + c * kLanes) * 0.0f; });
 }
 
 }  // namespace IGQ_TARGET

@@ -55,7 +55,7 @@ void quantize_map(const AttentionPanel& p, const float* x, int64_t rows, int64_t
   for (int64_t first = 0; first < rows; first += kLanes) {
     int count = int(std::min<int64_t>(kLanes, rows - first));
     load_block(x + first * keys, keys, count, keys, block);
-    quantize_map_block(p, laid_out, block, map);
+    quantize_map_block(p, laid_out, block, all(1.0f), map);
     for (int64_t g = 0, key = 0; g < laid_out.groups.groups; ++g) {
       int64_t column = g ? laid_out.ends[g - 1] * 4 : 0;
       for (; key < laid_out.groups.end(g); ++key, ++column)

@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -229,12 +231,26 @@ def _connected(address: str | None, size: int = 0) -> Iterator[None]:
         ray.shutdown()
 
 
+def _open_to_all(address: str) -> bool:
+    """Return whether a cluster answers without a token.
+
+    With a token such a cluster is joined, but takes the driver for dead: it cannot call it back.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    open_mode = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    try:
+        run = subprocess.run(command, env=open_mode, capture_output=True, timeout=CONNECT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return run.returncode == 0
+
+
 def _init(address: str, **options: Any) -> None:
     """Initialise Ray without a word on the terminal; signals stay the command's."""
     said: list[str] = []
     try:
         with own_signals(), quiet(said):
-            if address != "local":
+            if address != "local" and not _open_to_all(address):
                 maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError, RayError) as error:

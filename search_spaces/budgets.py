@@ -167,9 +167,12 @@ def parse_budget(text: str) -> Budget:
     try:
         written = {"budget": {key.strip(): yaml.safe_load(value)}}
         return _Budgeted.model_validate(written).budget
-    except (ValidationError, yaml.YAMLError) as error:
-        said = problems(error)[0] if isinstance(error, ValidationError) else complaint(error)
-        raise SearchSpaceError(said) from None
+    except ValidationError as error:
+        raise SearchSpaceError(problems(error)[0]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SearchSpaceError(
+            f"`budget` must be plain text, but got {text[:80]!r}: {complaint(error)}."
+        ) from None
 
 
 class _Budgeted(Frozen):

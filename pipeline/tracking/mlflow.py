@@ -20,7 +20,14 @@ from pathlib import Path
 
 from pipeline.study.trials import State, Trial
 from pipeline.tracking.base import Files, Metrics, StudyRun, Tables, Tags
-from pipeline.tracking.uris import is_database, is_race, refusal, try_sqlite, without_password
+from pipeline.tracking.uris import (
+    is_database,
+    is_race,
+    opening,
+    refusal,
+    try_sqlite,
+    without_password,
+)
 
 # MLflow reads these while it is imported: report on nobody, and print nothing of its migrations.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -182,8 +189,9 @@ def _opened(uri: str, name: str, artifacts: Path | None) -> tuple[MlflowClient, 
     """Return a client and the experiment's id; wait where another process makes the store."""
     for attempt in range(ATTEMPTS):
         try:
-            client = _connect(uri)
-            return client, _experiment_id(client, name, uri, artifacts)
+            with opening(uri):
+                client = _connect(uri)
+                return client, _experiment_id(client, name, uri, artifacts)
         except Exception as error:
             if attempt == ATTEMPTS - 1 or not is_race(error):
                 raise

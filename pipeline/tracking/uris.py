@@ -1,9 +1,14 @@
 """URIs of MLflow servers and stores, and the errors of those that cannot be reached."""
 
+import hashlib
 import re
 import sqlite3
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from pipeline.errors import TrackingError
 from pipeline.files import read_json
@@ -12,9 +17,12 @@ from pipeline.study.folder import Folder
 PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
 _RACE = re.compile(
     r"already exists|duplicate key|UNIQUE constraint|database is locked|out-of-date database"
-    r"|No such revision|Can't locate revision|no such table|does not exist|deadlock",
+    r"|duplicate column|expected to match one row|No such revision"
+    r"|Can't locate revision|no such table|does not exist|deadlock",
     re.IGNORECASE,
 )
+PATIENCE = 300.0
+"""Seconds to wait for another process that opens the same store (our choice)."""
 DATABASES = ("postgresql", "mysql", "mssql")
 
 
@@ -63,6 +71,21 @@ def is_database(uri: str) -> bool:
     (True, False)
     """
     return uri.startswith(DATABASES)
+
+
+@contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Hold a SQLite store while it is opened: two migrations at once would leave a broken one.
+
+    The lock is for processes of this machine, and lies with its temporary files.
+    """
+    if not uri.startswith("sqlite"):
+        yield
+        return
+    path = Path(uri.partition("///")[2]).resolve()
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir()) / f"igq_{name}.lock", timeout=PATIENCE, mode=0o666):
+        yield
 
 
 def try_sqlite(uri: str) -> None:

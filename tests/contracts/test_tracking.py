@@ -617,3 +617,43 @@ def wait_for(port: int) -> None:
             return socket.create_connection(("127.0.0.1", port)).close()
         except ConnectionRefusedError:
             time.sleep(0.1)
+
+
+TOGETHER = """
+import sys, time
+from pipeline.tracking import StudyRun
+from pipeline.tracking.mlflow import MlflowTracker
+tracker = MlflowTracker(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+tracker.start(StudyRun("study", sys.argv[2], {}, 1))
+tracker.finish({}, {}, {}, [])
+"""
+
+
+@pytest.mark.slow
+def test_searches_that_begin_together_in_a_fresh_store_all_find_it(tmp_path: Path) -> None:
+    uri = sqlite_uri(tmp_path)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, uri, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    ended = []
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ended = [(process.communicate(timeout=250)[1], process.returncode) for process in started]
+    assert [code for _, code in ended] == [0, 0, 0], ended
+    client = MlflowClient(tracking_uri=uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "igq"]
+    assert len(client.search_runs([experiment.experiment_id])) == 3

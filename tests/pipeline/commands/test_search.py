@@ -201,6 +201,7 @@ class TestResult:
             "journal.log",
             "result.json",
             "study.json",
+            "tracking.json",
             "validation.json",
         }
 

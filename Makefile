@@ -22,6 +22,7 @@ demo: $(INSTALLED) ## search, export and evaluate a small model, from nothing, i
 	$(BIN)/igq search demo --workers 2 --out studies/demo
 	$(BIN)/igq export studies/demo --out artifacts/demo
 	$(BIN)/igq evaluate artifacts/demo --images digits
+	$(BIN)/igq report studies/demo
 
 test: check ## check, then every test and docstring example; coverage is that of the fast ones
 	$(BIN)/pytest $(PARALLEL) -m fast --cov --cov-report=term:skip-covered

@@ -26,7 +26,6 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.signals import catching_signals, stopping
-from pipeline.study.folder import Folder
 from pipeline.study.request import Engine, Request, Sampler
 from search_spaces import SearchSpaceError, load, names
 
@@ -185,6 +184,25 @@ def compare(
         console.print(f"Figure: {draw_comparison(plot, tables[0].rows, tables[0].over)}")
 
 
+@app.command(
+    epilog="Example: `igq report studies/vit_tiny_w4a4`, or side by side: `igq report"
+    " studies/vit_tiny_w4a4/seed-* --out seeds.html`"
+)
+def report(
+    studies: Annotated[list[Path], typer.Argument(help="Folders of studies.")],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file. [default: report.html in the study, or here]")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The same weights, where the file was moved.")
+    ] = None,
+) -> None:
+    """Write what searches found, how they went and how to reproduce them, into one HTML file."""
+    from pipeline.commands.report import report as write
+
+    console.print(f"Report: {write(studies, out, weights)}", soft_wrap=True)
+
+
 app.command(
     epilog="Example: `igq export studies/vit_tiny_w4a4 --out artifacts/vit_tiny_w4a4`, or of a"
     " search with --front: `igq export studies/front --budget uniform:6 --out artifacts/six`"
@@ -218,15 +236,7 @@ def ui(
         str | None, typer.Option(help="MLflow URI. [default: where the study is tracked]")
     ] = None,
 ) -> None:
-    """Open MLflow's pages on a study."""
-    from pipeline.files import read_json
-    from pipeline.tracking.server import serve
-    from pipeline.tracking.uris import tracked_at
+    """Open MLflow's pages on a study, and say where its own page is."""
+    from pipeline.cli.pages import show_pages
 
-    read_json(Folder(study).study)
-    uri = tracking or tracked_at(study)
-    if uri.startswith("http"):
-        console.print(f"The trials are on a server that runs already: {uri}", soft_wrap=True)
-        return
-    console.print(f"MLflow at http://{host}:{port} (Ctrl-C ends it)")
-    sys.exit(serve(uri, host, port))
+    show_pages(study, host, port, tracking)

@@ -56,5 +56,5 @@ def pass_on(feed: ProposalFeed, number: int, report: Report) -> bool:
     """Hand a report to the feed; return whether the trial has ended with it."""
     stop = report.error is None and feed.report(number, report.chunk, report.observation)
     if stop or report.last:
-        feed.finish(number, report.seconds, report.error)
+        feed.finish(number, report.seconds, report.error, report.node)
     return stop or report.last

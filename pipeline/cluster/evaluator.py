@@ -1,8 +1,9 @@
 """The worker's side of a trial: reports, chunk by chunk."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from socket import gethostname
 from time import perf_counter
 
 from igq import Observation, Setting
@@ -20,6 +21,8 @@ class Report:
     """Seconds since the trial began."""
     last: bool
     error: str | None = None
+    node: str = field(default_factory=gethostname)
+    """The worker's host."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,5 +16,8 @@ class ProposalFeed(Protocol):
     def report(self, number: int, chunk: int, observation: Observation) -> bool:
         """Take the observation of a chunk of images; return whether the trial is to stop."""
 
-    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
-        """Take the end of a trial: all chunks were seen, it was stopped, or it failed."""
+    def finish(self, number: int, seconds: float, error: str | None = None, node: str = "") -> None:
+        """Take the end of a trial: all chunks were seen, it was stopped, or it failed.
+
+        `node` is the host that evaluated it.
+        """

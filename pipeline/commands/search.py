@@ -4,6 +4,7 @@ Whatever can be refused is refused first, before anything is written; then what 
 is computed, trials run, and the best is compared with its rivals on images of their own.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Unpack
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from pipeline.cluster import Cluster, InProcess
 from pipeline.commands.result import Result
+from pipeline.commands.surroundings import surroundings
 from pipeline.files import write_json
 from pipeline.preparation.models import device
 from pipeline.preparation.prepare import Preparation, prepare
@@ -19,6 +21,7 @@ from pipeline.preparation.starts import baselines, front_baselines
 from pipeline.preparation.study import Study
 from pipeline.proposals import Proposals
 from pipeline.reports.progress import TerminalDisplay
+from pipeline.reports.sentences import title
 from pipeline.searching.driver import Driver, Plan
 from pipeline.searching.result import choose, conclude
 from pipeline.searching.rivals import run_rivals
@@ -28,7 +31,8 @@ from pipeline.study.folder import exclusive
 from pipeline.study.progress import Display
 from pipeline.study.request import Request, Wishes
 from pipeline.study.trials import Trial
-from pipeline.tracking import StudyRun, Tracker, sqlite_uri
+from pipeline.tracking import Input, StudyRun, Tracker, sqlite_uri
+from pipeline.tracking.uris import noted
 from search_spaces import SearchSpace, load
 
 
@@ -95,9 +99,11 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     """
     study = Study.create(request, display, cluster.check)
     with exclusive(study.folder, request.resume):
-        tracker.start(_study_run(study))
+        system = surroundings()
+        tracker.start(_study_run(study, system))
         study.definition.write(study.folder)
-        write_json(study.folder.tracking, {"location": tracker.location})
+        write_json(study.folder.system, system)
+        write_json(study.folder.tracking, noted(tracker.location, study.folder.path))
         try:
             preparation = prepare(study, display)
             trials = _run_trials(request, preparation, cluster, tracker, display)
@@ -130,13 +136,21 @@ def _tracker(tracking: Tracker | str | None, out: Path) -> Tracker:
     return tracking
 
 
-def _study_run(study: Study) -> StudyRun:
+def _study_run(study: Study, system: Mapping[str, str]) -> StudyRun:
     definition, space = study.definition, study.space
     return StudyRun(
-        name=space.name,
+        name=title(definition),
         key=definition.key,
         budget=study.budget,
+        limits={limit.table.unit: limit.most for limit in study.limits.bounded},
+        inputs=[
+            Input(purpose, images.source, images.fingerprint, len(images))
+            for purpose, images in study.images.items()
+            if len(images)
+        ],
+        system=system,
         params={
+            "space": space.name,
             "model": space.model.name,
             "weights": definition.weights or "pretrained",
             "weight_bits": str(space.weight_bits),

@@ -37,7 +37,7 @@ def measured(study: Study, task: Task, display: Display) -> Table:
     """Measure the sensitivity of every setting (Eq. 9), on some of the search images."""
     space, limits = study.space, study.limits
     images = task.images[: space.sensitivity_images]
-    path = _file(study, "harm", [space.sensitivity_images, asdict(task.execution)])
+    path = _measured_file(study)
     if not space.options.searches_bits:
         if not path.exists():
             save_sensitivity(path, _measure(study.model, task, len(images), display))
@@ -69,6 +69,17 @@ def predicted(study: Study, task: Task, display: Display) -> Table | None:
     return Table(study.limits.ties.sum(load_sensitivity(path)), passes)
 
 
+def kept(study: Study) -> dict[str, Sensitivity]:
+    """Read the tables of single layers in a study's cache, by name; none where bits are searched.
+
+    Nothing is computed: a table that is not there is left out.
+    """
+    if study.space.options.searches_bits:
+        return {}
+    files = {"measured": _measured_file(study), "predicted": _file(study, "predicted", [DRAWS])}
+    return {name: load_sensitivity(path) for name, path in files.items() if path.exists()}
+
+
 _MEASURING = "measuring how much each layer matters"
 
 
@@ -82,6 +93,11 @@ def _measure(model: nn.Module, task: Task, images: int, display: Display) -> Sen
         task.execution,
         progress,
     )
+
+
+def _measured_file(study: Study) -> Path:
+    more = [study.space.sensitivity_images, asdict(study.definition.execution)]
+    return _file(study, "harm", more)
 
 
 def _file(study: Study, name: str, more: Sequence[object]) -> Path:

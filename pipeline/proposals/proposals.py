@@ -94,6 +94,8 @@ class Proposals:
         trial.set_user_attr("chunks", list(ended.chunks))
         trial.set_user_attr("shifts", list(ended.observation.logit_mses))
         trial.set_user_attr("seconds", ended.seconds)
+        if ended.node:
+            trial.set_user_attr("node", ended.node)
         if ended.error is not None:
             trial.set_user_attr("error", ended.error)
         trial.set_user_attr("state", ended.state.value)  # last: from here on all is noted
@@ -165,6 +167,7 @@ def _trial(trial: FrozenTrial, encoding: Encoding) -> Trial:
         noted["seconds"],
         noted.get("error"),
         tuple(noted["chunks"]),
+        noted.get("node", ""),
     )
 
 

@@ -89,7 +89,7 @@ class Driver:
         running.stopped = worse and running.proposal.origin is Origin.SAMPLER
         return running.stopped
 
-    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
+    def finish(self, number: int, seconds: float, error: str | None = None, node: str = "") -> None:
         """Write the end of a trial."""
         running = self._running.pop(number)
         reported = [running.chunks[chunk] for chunk in sorted(running.chunks)]
@@ -99,7 +99,7 @@ class Driver:
         else:
             state = State.COMPLETE if len(seen) == self._plan.images else State.PRUNED
         chunks = tuple(map(len, reported))
-        self._end(Trial(running.proposal, state, seen, seconds, error, chunks))
+        self._end(Trial(running.proposal, state, seen, seconds, error, chunks, node))
 
     def _end(self, trial: Trial) -> None:
         self._proposals.tell(trial)

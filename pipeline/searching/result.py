@@ -14,13 +14,14 @@ from pipeline.evaluation.validation import BEST, Contender, Validation, measure,
 from pipeline.files import write_json
 from pipeline.preparation.prepare import Preparation
 from pipeline.preparation.study import FINAL, VALIDATION
+from pipeline.reports.description import describe
 from pipeline.searching.final_round import play
 from pipeline.searching.rivals import RANDOM, search_passes
 from pipeline.study.best import best, best_of, chosen, front
 from pipeline.study.final import Final, save_final
 from pipeline.study.progress import Display
 from pipeline.study.trials import Origin, Trial, passes
-from pipeline.tracking import Metrics, Tracker
+from pipeline.tracking import Metrics, Tags, Tracker
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ def conclude(
     rows = compared(validation)
     content = _content(preparation, found, rows, validation, images)
     write_json(folder.result, content)
+    drawn = _figures(preparation, found, rows, display) if figures else []
     tracker.finish(
         metrics=_metrics(found, rows),
-        tags={"igq.best_trial": str(found.best.number)},
+        tags=_tags(preparation, found, rows, images, drawn),
         tables={"allocation.json": content["best"]["allocation"], "result.json": content},
-        files=_figures(preparation, found, rows, display) if figures else [],
+        files=drawn,
     )
 
 
@@ -135,29 +137,59 @@ def _content(
 
 
 def _metrics(found: Found, rows: Sequence[Comparison]) -> Metrics:
-    """Return the result as MLflow's metrics."""
-    metrics = {"best_kl": found.best.kl or 0.0, **found.best.proposal.metrics}
+    """Return the result as MLflow's metrics; those before a slash are one section there."""
+    metrics = {"search_kl": found.best.kl or 0.0, **found.best.proposal.metrics}
     if found.final is not None:
         metrics["final_kl"] = found.final.kl(found.best.number)
     for row in rows:
-        metrics[f"validation_kl_{row.name}"] = row.kl.mean
-        metrics[f"forwards_{row.name}"] = float(row.passes)
+        metrics[f"validation_kl/{row.name}"] = row.kl.mean
+        metrics[f"passes/{row.name}"] = float(row.passes)
         if row.top1 is not None:
-            metrics[f"validation_top1_{row.name}"] = row.top1.mean
+            metrics[f"validation_top1/{row.name}"] = row.top1.mean
         if row.difference is not None:
             metrics |= {
-                f"best_less_{row.name}": row.difference.mean,
-                f"best_less_{row.name}_low": row.difference.low,
-                f"best_less_{row.name}_high": row.difference.high,
+                f"best_less/{row.name}": row.difference.mean,
+                f"best_less_low/{row.name}": row.difference.low,
+                f"best_less_high/{row.name}": row.difference.high,
             }
     return metrics
+
+
+def _tags(
+    preparation: Preparation,
+    found: Found,
+    rows: Sequence[Comparison],
+    images: Images,
+    figures: Sequence[Path],
+) -> Tags:
+    """Return the number of the best trial, and the result in Markdown as the description."""
+    study = preparation.study
+    text = describe(
+        study.definition,
+        study.folder.path,
+        rows,
+        len(images),
+        found.best.proposal.allocation,
+        len(found.trials),
+        [path.name for path in figures],
+    )
+    return {"igq.best_trial": str(found.best.number), "mlflow.note.content": text}
 
 
 def _figures(
     preparation: Preparation, found: Found, rows: Sequence[Comparison], display: Display
 ) -> list[Path]:
-    from pipeline.reports.figures import write_figures  # matplotlib takes a second to load
+    from pipeline.reports.figures import Shown, write_figures  # matplotlib takes a second to load
 
     display.step("drawing figures")
-    folder, layers = preparation.study.folder, preparation.layers
-    return write_figures(folder.figures, found.trials, preparation.budget, layers, found.best, rows)
+    tables = {"measured": preparation.measured, "predicted": preparation.predicted}
+    shown = Shown(
+        found.trials,
+        preparation.budget,
+        preparation.layers,
+        found.best,
+        rows,
+        found.final,
+        {name: table.sensitivity for name, table in tables.items() if table is not None},
+    )
+    return write_figures(preparation.study.folder.figures, shown)

@@ -126,6 +126,6 @@ class _Alternating:
         own, at = divmod(number, len(self._feeds))
         return self._feeds[at].report(own, chunk, observation)
 
-    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
+    def finish(self, number: int, seconds: float, error: str | None = None, node: str = "") -> None:
         own, at = divmod(number, len(self._feeds))
-        self._feeds[at].finish(own, seconds, error)
+        self._feeds[at].finish(own, seconds, error, node)

@@ -60,6 +60,11 @@ class Folder:
         return self.path / "tracking.json"
 
     @property
+    def system(self) -> Path:
+        """The machine and the source that the search ran on last."""
+        return self.path / "system.json"
+
+    @property
     def figures(self) -> Path:
         """The result as pictures."""
         return self.path / "figures"

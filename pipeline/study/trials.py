@@ -86,6 +86,8 @@ class Trial:
     error: str | None = None
     chunks: tuple[int, ...] = ()
     """How many images each report covered: their running means are the trial's curve."""
+    node: str = field(default="", compare=False)
+    """The host that evaluated it, where it is known."""
 
     @property
     def number(self) -> int:

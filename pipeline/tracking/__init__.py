@@ -3,6 +3,7 @@
 from pipeline.tracking.base import (
     Files,
     InMemoryTracker,
+    Input,
     Metrics,
     StudyRun,
     Tables,
@@ -14,6 +15,7 @@ from pipeline.tracking.uris import sqlite_uri
 __all__ = [
     "Files",
     "InMemoryTracker",
+    "Input",
     "Metrics",
     "StudyRun",
     "Tables",

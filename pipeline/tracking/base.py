@@ -1,10 +1,11 @@
 """Trackers: they keep a study and its trials where people look at them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from igq import Unit
 from igq.costs import Number
 from pipeline.study.trials import Trial
 
@@ -16,6 +17,19 @@ Files = Sequence[Path]
 
 
 @dataclass(frozen=True)
+class Input:
+    """Images that a study read, by what they were for."""
+
+    purpose: str
+    """`calibration`, `search`, `validation` or `final`."""
+    source: str
+    """Where they came from."""
+    digest: str
+    """A hash of their values."""
+    images: int
+
+
+@dataclass(frozen=True)
 class StudyRun:
     """A study as its run shows it; `key` tells it from every other, `budget` is in BOPs."""
 
@@ -23,6 +37,11 @@ class StudyRun:
     key: str
     params: Mapping[str, str | int | float]
     budget: Number
+    limits: Mapping[Unit, Number] = field(default_factory=dict)
+    """Unit -> the most that a trial may cost."""
+    inputs: Sequence[Input] = ()
+    system: Mapping[str, str] = field(default_factory=dict)
+    """The machine and the source that the study runs on."""
 
 
 @runtime_checkable

@@ -3,9 +3,7 @@
 Only the driver writes, from a thread: a search never waits. A study that starts again finds its
 runs by tags, `igq.study` (its key) and `igq.trial` (a number), and completes what was cut off.
 
-A trial's parameters are its origin and `groups.<layer>` for each layer, for parallel coordinates.
-Only trials that saw every image have `kl`, so that sorting by it never crowns one that was stopped
-early; all have `running_kl`, whose steps are images seen.
+`docs/reference/mlflow.md` lists the names, `logged` makes those of a trial.
 """
 
 import json
@@ -15,11 +13,15 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import accumulate
+from math import inf
 from pathlib import Path
 
+from igq.costs import Number
+from igq.settings import plain
 from pipeline.study.trials import State, Trial
-from pipeline.tracking.base import Files, Metrics, StudyRun, Tables, Tags
+from pipeline.tracking import logged
+from pipeline.tracking.base import Files, Input, Metrics, StudyRun, Tables, Tags
+from pipeline.tracking.moved import beside, bring_artifacts
 from pipeline.tracking.uris import (
     is_database,
     is_race,
@@ -35,7 +37,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
 ENDED = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED"}
 """The status of a run by the state of its trial; KILLED for every other state."""
@@ -53,15 +55,22 @@ class MlflowTracker:
 
     An error of the writing thread is raised by the next call: start and record again to mend it.
 
-    Nothing is connected to, and no store is made, before `start`.
+    Nothing is connected to, and no store is made, before `start`. `layers` makes each layer of a
+    trial a parameter too, beside the means.
 
     >>> MlflowTracker("http://localhost:5000").location
     'http://localhost:5000/#/experiments/'
     """
 
-    def __init__(self, uri: str, experiment: str = "igq", artifacts: Path | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str = "igq",
+        artifacts: Path | None = None,
+        layers: bool = False,
+    ) -> None:
         self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
-        self._parent, self._running, self._id = "", False, ""
+        self._parent, self._running, self._id, self._layers = "", False, "", layers
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._queued: deque[Future[None]] = deque()
 
@@ -75,6 +84,8 @@ class MlflowTracker:
         children = {int(run.data.tags.get("igq.trial", -1)): run for run in found}
         self._cut_off = {n: run for n, run in children.items() if run.info.status == "RUNNING"}
         self._recorded = children.keys() - self._cut_off.keys()
+        self._study = study
+        self._best = min((_kl_within(run, study.budget) for run in found), default=inf)
         self._running = True
 
     def record(self, trial: Trial) -> None:
@@ -90,6 +101,7 @@ class MlflowTracker:
         assert self._running, "`start` comes first"
         self._flush()
         now = time.time_ns() // 10**6
+        tags = {name: self._linked(text) for name, text in tags.items()}
         with self._reaching():
             self._log(self._parent, [Metric(k, v, now, 0) for k, v in metrics.items()], {}, tags)
             for name, table in tables.items():
@@ -118,15 +130,22 @@ class MlflowTracker:
         return f"{uri}, experiment {self._experiment}" + (f", run {run}" if run else "")
 
     def _open(self, study: StudyRun) -> str:
-        """Return the id of the study's parent run, RUNNING, with all of its parameters."""
+        """Return the id of the study's parent run, RUNNING, with all that is known of it."""
         found = self._runs("igq.study", study.key)
         tags = {"igq.study": study.key}
         run = found[0] if found else self._client.create_run(self._id, None, tags, study.name)
+        identity = str(run.info.run_id)
         params = {"budget_bops": str(study.budget)} | {k: str(v) for k, v in study.params.items()}
         missing = {k: v for k, v in params.items() if k not in run.data.params}
-        self._log(run.info.run_id, [], missing, {})
-        self._client.update_run(run.info.run_id, "RUNNING")
-        return str(run.info.run_id)
+        self._log(identity, [], missing, logged.surroundings(study.system))
+        self._client.update_run(identity, "RUNNING", study.name)
+        if study.inputs and not (run.inputs and run.inputs.dataset_inputs):
+            self._client.log_inputs(identity, [_dataset(one) for one in study.inputs])
+        return identity
+
+    def _linked(self, text: str) -> str:
+        """Return a text whose links `artifact:NAME` lead to artifacts of the study's run."""
+        return text.replace("(artifact:", f"(get-artifact?run_uuid={self._parent}&path=")
 
     def _runs(self, tag: str, value: str) -> list[Run]:
         query = f"tags.`{tag}` = '{value}'"
@@ -140,18 +159,26 @@ class MlflowTracker:
         """Write one trial, or the rest of one that was cut off."""
         milliseconds = round(trial.seconds * 1000)
         tags = {"mlflow.parentRunId": self._parent, "igq.trial": str(trial.number)}
-        params = {f"groups.{k}": str(v) for k, v in trial.proposal.allocation.items()}
-        params["origin"] = str(trial.proposal.origin)
-        outcome = {"igq.origin": params["origin"], "igq.state": str(trial.state)}
-        if trial.error:  # the note is what MLflow shows as the run's description
-            outcome |= {"igq.error": trial.error, "mlflow.note.content": trial.error}
         with self._reaching():
             run = self._cut_off.get(trial.number) or self._client.create_run(
-                self._id, now - milliseconds, tags, f"trial-{trial.number:04d}"
+                self._id, now - milliseconds, tags, logged.run_name(trial)
             )
             at, status = run.info.start_time + milliseconds, ENDED.get(trial.state, "KILLED")
-            self._log(run.info.run_id, _metrics(trial, at), params, outcome)
-            self._client.set_terminated(run.info.run_id, status, at)
+            identity, told = run.info.run_id, logged.tags(trial, self._study.limits)
+            params = logged.params(trial, self._layers)
+            self._log(identity, _metrics(trial, at), params, told)
+            text = json.dumps(plain(trial.proposal.allocation), indent=1)
+            self._client.log_text(identity, text, "allocation.json")
+            self._client.set_terminated(identity, status, at)
+            self._note_best(trial, at)
+
+    def _note_best(self, trial: Trial, at: int) -> None:
+        """Log the least KL so far on the study's run, where this trial has it."""
+        kl = inf if trial.kl is None else trial.kl
+        counts = trial.state is State.COMPLETE and trial.proposal.cost <= self._study.budget
+        if counts and kl < self._best:
+            self._best = kl
+            self._log(self._parent, [Metric("best_kl", kl, at, trial.number)], {}, {})
 
     def _log(self, run: str, metrics: list[Metric], params: Mapping[str, str], tags: Tags) -> None:
         """Log all in as few requests, of 100 parameters each, and as long tags as MLflow takes."""
@@ -199,6 +226,27 @@ def _opened(uri: str, name: str, artifacts: Path | None) -> tuple[MlflowClient, 
     raise AssertionError("the last attempt returns or raises")
 
 
+def find_study(uri: str, key: str) -> tuple[str, str] | None:
+    """Return the ids of a study's experiment and run in a SQLite store; None where it has none.
+
+    Places of artifacts are put right first, where the store was moved.
+
+    Raises:
+        TrackingError: the store cannot be opened.
+    """
+    try:
+        with opening(uri):
+            client = _connect(uri)
+            experiments = client.search_experiments()
+            for one in experiments:
+                bring_artifacts(uri, str(one.artifact_location))
+            within = [one.experiment_id for one in experiments]
+            found = client.search_runs(within, f"tags.`igq.study` = '{key}'")
+    except Exception as error:
+        raise refusal(uri, error) from error
+    return (found[0].info.experiment_id, found[0].info.run_id) if found else None
+
+
 def _connect(uri: str) -> MlflowClient:
     """Return a client; a store is tried first, because MLflow would retry for minutes."""
     if uri.startswith("sqlite"):
@@ -217,19 +265,29 @@ def _connect(uri: str) -> MlflowClient:
 def _experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path | None) -> str:
     """Return the experiment's id; a new one keeps artifacts beside a SQLite store."""
     if found := client.get_experiment_by_name(name):
+        if artifacts is None and uri.startswith("sqlite"):
+            bring_artifacts(uri, str(found.artifact_location))
         return str(found.experiment_id)
     if artifacts is None and uri.startswith("sqlite"):
-        artifacts = Path(uri.partition("///")[2]).parent / "artifacts"
+        artifacts = beside(uri)
     location = artifacts.resolve().as_uri() if artifacts else None
     return client.create_experiment(name, artifact_location=location)
 
 
 def _metrics(trial: Trial, at: int) -> list[Metric]:
-    values = dict(trial.proposal.metrics)
-    if trial.state is not State.OVER_BUDGET:
-        values |= {"images": float(len(trial.observation)), "seconds": trial.seconds}
-    if trial.state is State.COMPLETE and trial.kl is not None:
-        values["kl"] = trial.kl
-    curve = zip(accumulate(trial.chunks), trial.curve, strict=True)
-    running = [Metric("running_kl", kl, at, images) for images, kl in curve]
-    return [Metric(key, value, at, 0) for key, value in values.items()] + running
+    running = [Metric("running_kl", kl, at, images) for images, kl in logged.running_kl(trial)]
+    return [Metric(key, value, at, 0) for key, value in logged.metrics(trial).items()] + running
+
+
+def _kl_within(run: Run, budget: Number) -> float:
+    """Return the KL of a trial's run; infinity where it has none or breaks the budget."""
+    metrics = run.data.metrics
+    return float(metrics.get("kl", inf)) if metrics.get("bops", 0.0) <= budget else inf
+
+
+def _dataset(given: Input) -> DatasetInput:
+    """Return images as MLflow's dataset, in the context of their purpose."""
+    source = json.dumps({"uri": given.source})
+    profile = json.dumps({"images": given.images})
+    dataset = Dataset(given.source, given.digest, "local", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", given.purpose)])

@@ -40,19 +40,35 @@ def without_password(text: str) -> str:
     return PASSWORD.sub("", text)
 
 
+def noted(location: str, study: Path) -> dict[str, str | bool]:
+    """Return the note of where a study's trials are tracked.
+
+    A store in the study's folder is noted as such, since it moves with the folder.
+
+    >>> noted("http://server/#/experiments/1", Path("/studies/one"))
+    {'location': 'http://server/#/experiments/1', 'inside': False}
+    """
+    inside = location.partition(", ")[0] == sqlite_uri(study)
+    return {"location": location, "inside": inside}
+
+
 def tracked_at(study: Path) -> str:
     """Return where a study's trials are tracked: the URI of a store, or a page of a server.
 
-    A study of before, which does not note it, has a store in its folder.
+    A store in the study's folder is found wherever that was moved to. A study of before, which
+    notes nothing, has a store in its folder.
 
     >>> tracked_at(Path("/studies/old"))
     'sqlite:////studies/old/mlflow.db'
     """
-    noted = Folder(study).tracking
-    if not noted.exists():
+    note = Folder(study).tracking
+    if not note.exists():
         return sqlite_uri(study)
-    location = str(read_json(noted).get("location", ""))
-    return location.partition(", ")[0] if "://" in location else sqlite_uri(study)
+    content = read_json(note)
+    location = str(content.get("location", ""))
+    if content.get("inside") or "://" not in location:
+        return sqlite_uri(study)
+    return location.partition(", ")[0]
 
 
 def is_race(error: BaseException) -> bool:

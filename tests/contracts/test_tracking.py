@@ -25,7 +25,7 @@ from igq import Allocation, Observation, Unit
 from igq.settings import plain
 from pipeline.errors import TrackingError
 from pipeline.study.trials import Origin, Proposal, State, Trial
-from pipeline.tracking import InMemoryTracker, StudyRun, Tracker, sqlite_uri
+from pipeline.tracking import InMemoryTracker, Input, StudyRun, Tracker, sqlite_uri
 from pipeline.tracking.mlflow import IMPATIENT, MlflowTracker
 from pipeline.tracking.server import serve
 
@@ -264,15 +264,114 @@ def test_the_parent_run_says_what_defines_the_study_and_what_came_of_it(store: P
     assert parent.data.tags["igq.best"] == "0"
 
 
+def test_the_parent_run_names_its_images_machine_and_source(store: Path) -> None:
+    images = (Input("search", "digits", "0123", 96), Input("final", "digits", "4567", 48))
+    tracker = MlflowTracker(sqlite_uri(store))
+    for _ in range(2):
+        tracker.start(replace(STUDY, inputs=images, system={"host": "one", "commit": "0abc"}))
+        finish(tracker)
+    parent = parent_run(store)
+    inputs = parent.inputs.dataset_inputs
+    assert {i.tags[0].value: (i.dataset.name, i.dataset.digest) for i in inputs} == {
+        "search": ("digits", "0123"),
+        "final": ("digits", "4567"),
+    }
+    assert parent.data.tags["igq.system.host"] == "one"
+    assert parent.data.tags["mlflow.source.git.commit"] == "0abc"
+
+
+def test_the_description_links_to_the_artifacts_of_its_run(store: Path) -> None:
+    tracker = MlflowTracker(sqlite_uri(store))
+    tracker.start(STUDY)
+    tracker.finish({}, {"mlflow.note.content": "[figure](artifact:search.png)"}, {}, [])
+    run = parent_run(store)
+    link = f"[figure](get-artifact?run_uuid={run.info.run_id}&path=search.png)"
+    assert run.data.tags["mlflow.note.content"] == link
+
+
+def test_the_least_kl_within_the_budget_is_a_history_of_the_study(store: Path) -> None:
+    def with_kl(number: int, kl: float, bops: int = 800) -> Trial:
+        one = replace(proposal(number), costs={Unit.BOPS: bops})
+        return Trial(one, State.COMPLETE, Observation((kl,)), 1.0, None, (1,))
+
+    record(store, with_kl(0, 0.5), with_kl(1, 0.7), pruned(2), with_kl(3, 0.1, bops=901))
+    record(store, with_kl(0, 0.5), with_kl(4, 0.6), with_kl(5, 0.4))
+    client, run = MlflowClient(sqlite_uri(store)), parent_run(store)
+    history = client.get_metric_history(run.info.run_id, "best_kl")
+    assert [(point.step, point.value) for point in history] == [(0, 0.5), (5, 0.4)]
+
+
 def test_a_complete_trial_can_be_compared(store: Path) -> None:
     [run] = record(store, complete(7))
-    assert run.info.run_name == "trial-0007"
+    assert run.info.run_name == "0007 sampler KL 2.5"
     assert run.info.status == "FINISHED"
     assert run.info.end_time - run.info.start_time == 2500
-    groups = {"groups.blocks.0.attn.qkv": "8", "groups.blocks.0.mlp.fc1": "2"}
-    assert run.data.params == {"origin": "sampler", **groups}
+    means = {"groups_by_kind.qkv": "8", "groups_by_kind.fc1": "2", "groups_by_depth.1_first": "5"}
+    assert run.data.params == {"origin": "sampler", **means}
+    assert artifact(run, "allocation.json") == plain(ALLOCATION)
     expected = {"kl": 2.5, "running_kl": 2.5, "bops": 800.0, "images": 4.0, "seconds": 2.5}
     assert run.data.metrics == expected
+
+
+def artifact(run: Run, name: str) -> Any:
+    folder = Path(unquote(urlsplit(run.info.artifact_uri).path))
+    return json.loads((folder / name).read_text())
+
+
+def test_single_layers_are_parameters_where_that_is_asked_for(store: Path) -> None:
+    tracker = MlflowTracker(sqlite_uri(store), layers=True)
+    tracker.start(STUDY)
+    tracker.record(complete(0))
+    finish(tracker)
+    [run] = children(store)
+    assert run.data.params["layer.blocks.0.attn.qkv"] == "8"
+
+
+def test_a_trial_says_why_it_ended_early_and_where_it_ran(store: Path) -> None:
+    tracker = MlflowTracker(sqlite_uri(store))
+    tracker.start(replace(STUDY, limits={Unit.BOPS: 700}))
+    for trial in (pruned(0), over_budget(1), replace(failed(2), node="worker-3")):
+        tracker.record(trial)
+    finish(tracker)
+    runs = children(store)
+    assert [run.data.tags["igq.reason"] for run in runs] == [
+        "pruned after 3 images: no better than the best by then",
+        "over the limit: 800 BOPs, where 700 BOPs are allowed",
+        "CUDA\nout of memory",
+    ]
+    assert [run.info.run_name for run in runs] == [
+        "0000 sampler pruned",
+        "0001 sampler over budget",
+        "0002 sampler failed",
+    ]
+    assert runs[2].data.tags["igq.node"] == "worker-3"
+
+
+# A store that was moved with its folder
+
+
+def test_a_copied_store_keeps_its_artifacts_beside_it_and_the_original_as_it_was(
+    store: Path, tmp_path: Path
+) -> None:
+    record(store, complete(0))
+    copy = tmp_path / "copied 100%"
+    shutil.copytree(store, copy)
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    record(copy, complete(0), complete(1))
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
+    for run in (parent_run(copy), *children(copy)):
+        assert run.info.artifact_uri.startswith(copy.resolve().as_uri())
+        assert artifact(run, "allocation.json") == plain(ALLOCATION)
+
+
+def test_artifacts_that_were_put_elsewhere_on_purpose_stay_there(
+    store: Path, tmp_path: Path
+) -> None:
+    tracker = MlflowTracker(sqlite_uri(store), artifacts=tmp_path / "far")
+    tracker.start(STUDY)
+    finish(tracker)
+    record(store, complete(0))
+    assert parent_run(store).info.artifact_uri.startswith((tmp_path / "far").as_uri())
 
 
 def test_a_trial_says_how_large_its_model_is_where_that_is_searched(store: Path) -> None:
@@ -291,7 +390,7 @@ def test_only_a_trial_that_saw_every_image_has_a_kl(store: Path) -> None:
 
 
 def test_more_layers_and_reports_than_a_request_takes(store: Path) -> None:
-    large = Allocation.of({f"layers.{i}": 4 for i in range(120)})
+    large = Allocation.of({f"layers.{i}.fc": 4 for i in range(120)})
     trial = Trial(
         Proposal(0, Origin.ILP, large, {Unit.BOPS: 1}),
         State.FAILED,
@@ -300,8 +399,12 @@ def test_more_layers_and_reports_than_a_request_takes(store: Path) -> None:
         "e" * 9000,
         (1,) * 250,
     )
-    [run] = record(store, trial)
-    assert len(run.data.params) == 121
+    tracker = MlflowTracker(sqlite_uri(store), layers=True)
+    tracker.start(STUDY)
+    tracker.record(trial)
+    finish(tracker)
+    [run] = children(store)
+    assert len(run.data.params) == 120 + 5  # three thirds, one kind, the origin
     client = MlflowClient(sqlite_uri(store))
     assert len(client.get_metric_history(run.info.run_id, "running_kl")) == 250
     assert len(run.data.tags["igq.error"]) == 5000
@@ -365,7 +468,7 @@ log_batch, calls = MlflowClient.log_batch, []
 
 def die_at_last(client, *arguments):
     calls.append(arguments)
-    if len(calls) == 9:  # the parent's parameters, and seven trials; the eighth has a run
+    if len(calls) == 10:  # the study's own two, and seven trials; the eighth has a run
         os.kill(os.getpid(), signal.SIGKILL)
     log_batch(client, *arguments)
 

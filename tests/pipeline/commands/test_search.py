@@ -55,8 +55,8 @@ class Interrupting:
             raise KeyboardInterrupt
         return self.feed.report(number, chunk, observation)
 
-    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
-        self.feed.finish(number, seconds, error)
+    def finish(self, number: int, seconds: float, error: str | None = None, node: str = "") -> None:
+        self.feed.finish(number, seconds, error, node)
         self.after -= 1
 
 
@@ -193,14 +193,17 @@ class TestResult:
             "cache/candidates",
             "cache/harm",
             "cache/predicted",
-            "figures/allocation.png",
             "figures/comparison.png",
+            "figures/final.png",
             "figures/front.png",
-            "figures/trials.png",
+            "figures/groups.png",
+            "figures/search.png",
+            "figures/sensitivity.png",
             "final.json",
             "journal.log",
             "result.json",
             "study.json",
+            "system.json",
             "tracking.json",
             "validation.json",
         }
@@ -212,7 +215,7 @@ class TestResult:
         assert tracker.status == "FINISHED"
         assert tracker.results is not None
         metrics, tags, tables, files = tracker.results
-        assert metrics["best_kl"] == result.best.kl
+        assert metrics["search_kl"] == result.best.kl
         assert result.final is not None
         assert metrics["final_kl"] == result.final.kl(result.best.number)
         assert tags["igq.best_trial"] == str(result.best.number)

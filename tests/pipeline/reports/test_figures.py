@@ -5,13 +5,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 import igq
 from igq import Layer
 from pipeline.analysis.comparison import Comparison
 from pipeline.intervals import Interval
-from pipeline.reports.figures import draw_comparison, write_figures
+from pipeline.reports.figures import Shown, draw_comparison, pictures, svg, write_figures
+from pipeline.reports.figures.search import costs_differ
+from pipeline.reports.figures.style import COLOURS
+from pipeline.study.final import Final
 from pipeline.study.trials import Origin, State, Trial
 
 Make = Callable[..., Trial]
@@ -29,7 +33,14 @@ def is_picture(path: Path) -> bool:
     return True
 
 
-def test_figures_are_pictures(layers: tuple[Layer, ...], trial: Make, tmp_path: Path) -> None:
+def of_layers(trial: Trial, layers: tuple[Layer, ...], groups: int) -> Trial:
+    allocation = igq.uniform(layers, groups)
+    return replace(trial, proposal=replace(trial.proposal, allocation=allocation))
+
+
+@pytest.fixture
+def shown(layers: tuple[Layer, ...], trial: Make) -> Shown:
+    """Trials of every state; the chosen one has an allocation of the model's layers."""
     trials = [
         trial(0, origin=Origin.UNIFORM),
         trial(1, (0.5,)),
@@ -37,16 +48,48 @@ def test_figures_are_pictures(layers: tuple[Layer, ...], trial: Make, tmp_path: 
         trial(3, (), state=State.OVER_BUDGET, bops=BUDGET + 1),
         trial(4, (), state=State.FAILED, error="no"),
     ]
-    proposal = replace(trials[1].proposal, allocation=igq.uniform(layers, 4))
-    chosen = replace(trials[1], proposal=proposal)
-    written = write_figures(tmp_path / "figures", trials, BUDGET, layers, chosen, ROWS)
-    assert [path.name for path in written] == [
-        "trials.png",
-        "allocation.png",
-        "front.png",
-        "comparison.png",
-    ]
+    trials[:2] = [of_layers(one, layers, number + 2) for number, one in enumerate(trials[:2])]
+    groups = (igq.Setting(num_groups=1), igq.Setting(num_groups=4))
+    row = dict(zip(groups, (0.1, 0.01), strict=True))
+    table = {layer.name: row for layer in layers if layer.grouped}
+    final = Final({0: (0.4, 0.6), 1: (0.3, 0.2)}, winner=1)
+    return Shown(trials, BUDGET, layers, trials[1], ROWS, final, {"measured": table})
+
+
+def test_figures_are_pictures(shown: Shown, tmp_path: Path) -> None:
+    written = write_figures(tmp_path / "figures", shown)
+    names = ["search.png", "groups.png", "sensitivity.png", "final.png", "comparison.png"]
+    assert [path.name for path in written] == names
     assert all(is_picture(path) for path in written)
+
+
+def test_a_study_that_has_not_ended_has_the_figures_that_its_numbers_allow(shown: Shown) -> None:
+    early = replace(shown, comparisons=(), final=None, sensitivities={})
+    assert [picture.name for picture in pictures(early)] == ["search", "groups"]
+
+
+def test_sensitivities_of_tied_layers_are_not_drawn_layer_by_layer(shown: Shown) -> None:
+    tied = replace(shown, sensitivities={"measured": {"a block": {igq.Setting(num_groups=1): 1.0}}})
+    assert "sensitivity" not in [picture.name for picture in pictures(tied)]
+
+
+def test_a_front_is_drawn_only_where_costs_differ(shown: Shown, trial: Make) -> None:
+    same = [trial(n, (1.0 / (n + 1),), bops=BUDGET) for n in range(4)]
+    assert not costs_differ(same, BUDGET)
+    apart = [trial(n, (1.0 / (n + 1),), bops=BUDGET - 30 + 10 * n) for n in range(4)]
+    assert costs_differ(apart, BUDGET)
+    drawn = [picture.name for picture in pictures(replace(shown, trials=[*shown.trials, *apart]))]
+    assert "front" in drawn
+
+
+def test_svg_takes_the_colours_of_the_page(shown: Shown) -> None:
+    search = svg(next(pictures(shown)).figure)
+    assert search.startswith("<svg")
+    assert "#000000" not in search
+    assert "currentColor" in search
+    assert f"var(--c0, {COLOURS['best']})" in search
+    assert "image-forward-passes of trials" in search  # text, not outlines
+    assert "https://" not in search.replace("https://matplotlib.org", "")
 
 
 def test_a_comparison_is_drawn_into_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""The look of all figures: colours that the colour-blind tell apart, on paper and on screens."""
+
+import io
+import re
+from typing import Any
+
+from pipeline.study.trials import Origin
+
+COLOURS = {
+    "best": "#d55e00",
+    Origin.SAMPLER.value: "#0072b2",
+    Origin.UNIFORM.value: "#56b4e9",
+    Origin.ILP.value: "#009e73",
+    Origin.FISHER.value: "#cc79a7",
+    Origin.RANDOM.value: "#e69f00",
+    "repaired": "#8c6bb1",
+    "pruned": "#999999",
+}
+"""Name -> colour, after Okabe and Ito; the same name has the same colour in every figure."""
+MAP = "cividis"
+"""The colour map of numbers: its lightness alone tells them apart."""
+WIDTH = 6.4
+"""Inches of a figure: its text is legible at the width of a telephone too."""
+DARK, LIGHT = "#111111", "#fefefe"
+"""Ink on cells, which stays as it is where the page is dark."""
+
+
+def blank(height: float, columns: int = 1, share_y: bool = False) -> tuple[Any, Any]:
+    """Return a figure of a height in inches, and its axes: a list where there are several."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(1, columns, sharey=share_y)
+    for one in [axes] if columns == 1 else axes:
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def svg(figure: Any) -> str:
+    """Return a figure as SVG to put into HTML: transparent, its black the colour of the text."""
+    import matplotlib
+
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "igq", "font.family": "sans-serif"}
+    file = io.StringIO()
+    with matplotlib.rc_context(settings):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = re.sub(r"#000000|(?<=[:\"]) ?black\b", "currentColor", text[text.index("<svg") :])
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for number, colour in enumerate(COLOURS.values()):
+        text = text.replace(colour, f"var(--c{number}, {colour})")
+    return re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*pt"', r"\1", text, count=2)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.cluster import InProcess
     from pipeline.cluster.ray import RayCluster
     from pipeline.commands.apply import apply
+    from pipeline.commands.classify import classify
     from pipeline.commands.evaluate import evaluate_artifact
     from pipeline.commands.export import export
     from pipeline.commands.result import Result
@@ -62,6 +63,7 @@ _ROOMS = {
     ),
     "study.best": ("best",),
     "commands.apply": ("apply",),
+    "commands.classify": ("classify",),
     "commands.evaluate": ("evaluate_artifact",),
     "commands.export": ("export",),
     "evaluation.validation": ("load_validation",),
@@ -90,6 +92,7 @@ __all__ = [
     "TrackingError",
     "apply",
     "best",
+    "classify",
     "compared",
     "evaluate_artifact",
     "export",

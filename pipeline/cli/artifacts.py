@@ -1,11 +1,19 @@
-"""The commands of exported models: `igq export`, `igq evaluate`, `igq apply` and `igq verify`."""
+"""The commands of exported models: `igq export`, `evaluate`, `apply`, `verify` and `run`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import CheckpointKey, Classes, EngineChoice, console
+from pipeline.cli.options import (
+    AsJson,
+    CheckpointKey,
+    Classes,
+    EngineChoice,
+    console,
+    print_json,
+)
 from pipeline.study.request import Engine
 from search_spaces import parse_budget
 
@@ -103,3 +111,24 @@ def verify(
         checked = verify_artifact(artifact, evaluate, weights, display)
     for line in verification_lines(checked.files, checked.score):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def run(
+    artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Classify images with an exported model: the most probable classes of each."""
+    from pipeline.commands.classify import classify
+
+    found = classify(artifact, images, top)
+    if as_json:
+        rows = [(one.file, [asdict(guess) for guess in one.guesses]) for one in found]
+        print_json([{"file": str(file), "classes": classes} for file, classes in rows])
+        return
+    for one in found:
+        console.print(str(one.file), soft_wrap=True, highlight=False, markup=False)
+        for guess in one.guesses:
+            line = f"  {guess.probability:6.1%}  {guess.name} ({guess.label})"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)

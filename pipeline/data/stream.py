@@ -60,7 +60,7 @@ class Stream:
     """Images of a source, by their places in it, in a fixed order.
 
     >>> from pipeline.data import Preprocessing, open_source
-    >>> digits = open_source("digits", Preprocessing({}, 10))
+    >>> digits = open_source("digits", Preprocessing({"input_size": (1, 8, 8)}, 10))
     >>> stream = Stream(digits, range(5))
     >>> len(stream), len(stream[1:3]), [len(block) for block in stream.blocks(3)]
     (5, 2, [3, 2])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.cluster import InProcess
     from pipeline.cluster.ray import RayCluster
     from pipeline.commands.apply import apply
+    from pipeline.commands.bench import bench
     from pipeline.commands.classify import classify
     from pipeline.commands.evaluate import evaluate_artifact
     from pipeline.commands.export import export
@@ -63,6 +64,7 @@ _ROOMS = {
     ),
     "study.best": ("best",),
     "commands.apply": ("apply",),
+    "commands.bench": ("bench",),
     "commands.classify": ("classify",),
     "commands.evaluate": ("evaluate_artifact",),
     "commands.export": ("export",),
@@ -91,6 +93,7 @@ __all__ = [
     "StudyError",
     "TrackingError",
     "apply",
+    "bench",
     "best",
     "classify",
     "compared",

@@ -1,10 +1,11 @@
-"""The commands of exported models: `igq export`, `evaluate`, `apply`, `verify` and `run`."""
+"""The commands of exported models, from `igq export` on."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from pipeline.cli.options import (
     AsJson,
@@ -132,3 +133,31 @@ def run(
         for guess in one.guesses:
             line = f"  {guess.probability:6.1%}  {guess.name} ({guess.label})"
             console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def bench(
+    artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds in which all forms take turns.")] = 50,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of torch and onnxruntime. [default: torch's]")
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images at once. [default: 1 and 8]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an exported model's latency on this machine, beside full precision and ONNX."""
+    from pipeline.commands.bench import BATCHES
+    from pipeline.commands.bench import bench as measure
+    from pipeline.reports.latencies import latency_table
+    from pipeline.reports.progress import TerminalDisplay
+
+    shown = Console(stderr=True) if as_json else console
+    with TerminalDisplay(shown) as display:
+        measured = measure(artifact, rounds, threads, batch or BATCHES, display)
+    if as_json:
+        print_json(asdict(measured))
+        return
+    console.print(latency_table(measured))
+    for reason in measured.missing:
+        console.print(f"Not measured: {reason}", soft_wrap=True, highlight=False, markup=False)

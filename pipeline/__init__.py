@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.commands.classify import classify
     from pipeline.commands.evaluate import evaluate_artifact
     from pipeline.commands.export import export
+    from pipeline.commands.package import package
     from pipeline.commands.result import Result
     from pipeline.commands.result import open_study as open
     from pipeline.commands.search import run, search
@@ -62,6 +63,7 @@ _ROOMS = {
         "Result",
         "open",
     ),
+    "commands.package": ("package",),
     "study.best": ("best",),
     "commands.apply": ("apply",),
     "commands.bench": ("bench",),
@@ -102,6 +104,7 @@ __all__ = [
     "load_validation",
     "open",
     "over_seeds",
+    "package",
     "run",
     "search",
     "verify_artifact",

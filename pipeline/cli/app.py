@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from igq.errors import IgqError
-from pipeline.cli.artifacts import apply, bench, evaluate, export, run, verify
+from pipeline.cli.artifacts import apply, bench, evaluate, export, package, run, verify
 from pipeline.cli.options import (
     AsJson,
     CheckpointKey,
@@ -227,6 +227,9 @@ app.command(
 )(verify)
 app.command(epilog="Example: `igq run artifacts/vit_tiny_w4a4 cat.jpg holiday/`")(run)
 app.command(epilog="Example: `igq bench artifacts/vit_tiny_w4a4 --threads 1`")(bench)
+app.command(epilog="Example: `igq package artifacts/vit_tiny_w4a4 --out models/vit_tiny_w4a4`")(
+    package
+)
 app.command(
     epilog="Example: `igq reproduce --images imagenet/val --calibration imagenet/train"
     " --weights-dir weights --bits 4 --seeds 5`"

@@ -161,3 +161,16 @@ def bench(
     console.print(latency_table(measured))
     for reason in measured.missing:
         console.print(f"Not measured: {reason}", soft_wrap=True, highlight=False, markup=False)
+
+
+def package(
+    artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
+) -> None:
+    """Write an exported model as an MLflow model, which takes images as bytes or pixels."""
+    from pipeline.commands.package import package as write
+
+    made = write(artifact, out)
+    console.print(f"Wrote {made}.", soft_wrap=True, highlight=False)
+    serve = f"mlflow models serve --model-uri {made} --env-manager local"
+    console.print(f"Next: {serve}", soft_wrap=True, highlight=False)

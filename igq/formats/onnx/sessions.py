@@ -77,6 +77,8 @@ def runner(file: Path, threads: int) -> Callable[[np.ndarray], Any]:
     """Return the function from images to logits, on so many threads of the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # else threads of one session wait busily while another form is measured
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if (library := library_path()) is not None:
         options.register_custom_ops_library(str(library))
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from pipeline.cluster import InProcess
     from pipeline.cluster.ray import RayCluster
     from pipeline.commands.apply import apply
+    from pipeline.commands.bench import bench
+    from pipeline.commands.classify import classify
     from pipeline.commands.evaluate import evaluate_artifact
     from pipeline.commands.export import export
+    from pipeline.commands.package import package
     from pipeline.commands.result import Result
     from pipeline.commands.result import open_study as open
     from pipeline.commands.search import run, search
@@ -60,8 +63,11 @@ _ROOMS = {
         "Result",
         "open",
     ),
+    "commands.package": ("package",),
     "study.best": ("best",),
     "commands.apply": ("apply",),
+    "commands.bench": ("bench",),
+    "commands.classify": ("classify",),
     "commands.evaluate": ("evaluate_artifact",),
     "commands.export": ("export",),
     "evaluation.validation": ("load_validation",),
@@ -89,13 +95,16 @@ __all__ = [
     "StudyError",
     "TrackingError",
     "apply",
+    "bench",
     "best",
+    "classify",
     "compared",
     "evaluate_artifact",
     "export",
     "load_validation",
     "open",
     "over_seeds",
+    "package",
     "run",
     "search",
     "verify_artifact",

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from igq.errors import IgqError
-from pipeline.cli.artifacts import apply, evaluate, export, verify
+from pipeline.cli.artifacts import apply, bench, evaluate, export, package, run, verify
 from pipeline.cli.inspect import doctor, models
 from pipeline.cli.options import (
     CheckpointKey,
@@ -143,7 +143,7 @@ def search(
     # torch, Ray and MLflow take seconds to load: only commands that need them wait.
     from pipeline.cli.show import show
     from pipeline.cluster.ray import RayCluster
-    from pipeline.commands.search import run
+    from pipeline.commands.search import run as run_search
     from pipeline.reports.progress import TerminalDisplay
     from pipeline.tracking import sqlite_uri
     from pipeline.tracking.mlflow import MlflowTracker
@@ -154,7 +154,7 @@ def search(
     stopping.to_go_on = f"igq {shlex.join(again)} --resume"
     for one in requests:
         with TerminalDisplay(console) as display:
-            result = run(one, RayCluster(cluster, workers), tracker, display)
+            result = run_search(one, RayCluster(cluster, workers), tracker, display)
         show(result, one.front, tracker.location, console)
     if seeds > 1:
         compare([one.out for one in requests], None)
@@ -218,6 +218,11 @@ app.command(
     epilog="Example: `igq verify artifacts/vit_tiny_w4a4`, or `igq verify artifacts/vit_tiny_w4a4"
     " --evaluate imagenet/val`"
 )(verify)
+app.command(epilog="Example: `igq run artifacts/vit_tiny_w4a4 cat.jpg holiday/`")(run)
+app.command(epilog="Example: `igq bench artifacts/vit_tiny_w4a4 --threads 1`")(bench)
+app.command(epilog="Example: `igq package artifacts/vit_tiny_w4a4 --out models/vit_tiny_w4a4`")(
+    package
+)
 app.command(
     epilog="Example: `igq reproduce --images imagenet/val --calibration imagenet/train"
     " --weights-dir weights --bits 4 --seeds 5`"

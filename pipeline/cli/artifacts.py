@@ -1,11 +1,20 @@
-"""The commands of exported models: `igq export`, `igq evaluate`, `igq apply` and `igq verify`."""
+"""The commands of exported models, from `igq export` on."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from pipeline.cli.options import CheckpointKey, Classes, EngineChoice, console
+from pipeline.cli.options import (
+    AsJson,
+    CheckpointKey,
+    Classes,
+    EngineChoice,
+    console,
+    print_json,
+)
 from pipeline.study.request import Engine
 from search_spaces import parse_budget
 
@@ -103,3 +112,65 @@ def verify(
         checked = verify_artifact(artifact, evaluate, weights, display)
     for line in verification_lines(checked.files, checked.score):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def run(
+    artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Classify images with an exported model: the most probable classes of each."""
+    from pipeline.commands.classify import classify
+
+    found = classify(artifact, images, top)
+    if as_json:
+        rows = [(one.file, [asdict(guess) for guess in one.guesses]) for one in found]
+        print_json([{"file": str(file), "classes": classes} for file, classes in rows])
+        return
+    for one in found:
+        console.print(str(one.file), soft_wrap=True, highlight=False, markup=False)
+        for guess in one.guesses:
+            line = f"  {guess.probability:6.1%}  {guess.name} ({guess.label})"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def bench(
+    artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds in which all forms take turns.")] = 50,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of torch and onnxruntime. [default: torch's]")
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images at once. [default: 1 and 8]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an exported model's latency on this machine, beside full precision and ONNX."""
+    from pipeline.commands.bench import BATCHES
+    from pipeline.commands.bench import bench as measure
+    from pipeline.reports.latencies import latency_table
+    from pipeline.reports.progress import TerminalDisplay
+
+    shown = Console(stderr=True) if as_json else console
+    with TerminalDisplay(shown) as display:
+        measured = measure(artifact, rounds, threads, batch or BATCHES, display)
+    if as_json:
+        print_json(asdict(measured))
+        return
+    console.print(latency_table(measured))
+    for reason in measured.missing:
+        console.print(f"Not measured: {reason}", soft_wrap=True, highlight=False, markup=False)
+
+
+def package(
+    artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
+) -> None:
+    """Write an exported model as an MLflow model, which takes images as bytes or pixels."""
+    from pipeline.commands.package import package as write
+
+    made = write(artifact, out)
+    console.print(f"Wrote {made}.", soft_wrap=True, highlight=False)
+    serve = f"mlflow models serve --model-uri {made} --env-manager local"
+    console.print(f"Next: {serve}", soft_wrap=True, highlight=False)

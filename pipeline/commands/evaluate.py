@@ -9,9 +9,10 @@ from igq import Score, layers, load
 from igq.evaluation import BATCH_SIZE
 from igq.quantized import accelerate
 from igq.vit import architecture, remake
-from pipeline.commands.noted import preprocessing_noted, score_noted, space_noted
+from pipeline.commands.noted import score_noted, space_noted
 from pipeline.data import Fingerprint, Stream, open_source
 from pipeline.data.classes import read_classes
+from pipeline.data.preprocessing import preprocessing_noted
 from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.execution import execution
 from pipeline.evaluation.scoring import Contest

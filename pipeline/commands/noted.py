@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from igq import ArtifactError
-from pipeline.data import Preprocessing
 from pipeline.study.definition import space_of
 from search_spaces import SearchSpace
 
@@ -21,19 +20,6 @@ class NotedScore:
     images: int
     source: str
     fingerprint: str
-
-
-def preprocessing_noted(path: str | Path, notes: Mapping[str, Any]) -> Preprocessing:
-    """Return how an image becomes the model's input; loading has checked its values.
-
-    Raises:
-        ArtifactError: it is not noted.
-    """
-    if notes.get("preprocessing") is None:
-        raise ArtifactError(
-            f"{path} must have been written by igq export: it notes no preprocessing."
-        )
-    return Preprocessing(**notes["preprocessing"])
 
 
 def space_noted(path: str | Path, notes: Mapping[str, Any]) -> SearchSpace:

@@ -6,8 +6,9 @@ from typing import Any
 
 from igq import ArtifactError, Score, evaluate
 from igq.formats import Verified, load, verify
-from pipeline.commands.noted import NotedScore, preprocessing_noted, score_noted, space_noted
+from pipeline.commands.noted import NotedScore, score_noted, space_noted
 from pipeline.data import ImageSource, draw, open_source
+from pipeline.data.preprocessing import preprocessing_noted
 from pipeline.errors import DataError
 from pipeline.preparation.models import load_model
 from pipeline.preparation.study import CALIBRATION, SEARCH, VALIDATION, check_weights

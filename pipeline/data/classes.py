@@ -137,6 +137,26 @@ def _numbers(names: Sequence[str], num_classes: int) -> dict[str, int] | None:
     return numbers if max(numbers.values()) < num_classes else None
 
 
+def names_of(num_classes: int, noted: Mapping[str, int] | None = None) -> list[str]:
+    """Return the names of a model's classes: those noted, ImageNet's 1,000, or numbers.
+
+    >>> names_of(2, {"cat": 0, "dog": 1}), names_of(2), names_of(1000)[1]
+    (['cat', 'dog'], ['0', '1'], 'goldfish, Carassius auratus')
+    """
+    imagenet = ImageNetInfo()
+    names = [str(number) for number in range(num_classes)]
+    if num_classes == imagenet.num_classes():
+        names = [imagenet.index_to_description(number) for number in range(num_classes)]
+    for name, number in (noted or {}).items():
+        if 0 <= number < num_classes and not _is_wordnet(name):
+            names[number] = name
+    return names
+
+
+def _is_wordnet(name: str) -> bool:
+    return name[:1] == "n" and name[1:].isdecimal() and len(name) == 9
+
+
 def named(names: Iterable[str], labelling: Labelling) -> dict[str, int] | None:
     """Return name -> class by the names alone; None where none of them is known.
 

@@ -1,5 +1,8 @@
 """The pixels of an image as 8-bit values, whatever kind of file they come from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -7,12 +10,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data.folders import formats
+from pipeline.errors import DataError
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
-def read_image(file: Path | IO[bytes]) -> Image.Image:
+def read_image(file: Path | IO[bytes] | BytesIO) -> Image.Image:
     """Open an image and read its pixels; a file's content decides its format, not its name.
 
     Raises:
@@ -22,6 +26,27 @@ def read_image(file: Path | IO[bytes]) -> Image.Image:
     with Image.open(file, formats=sorted(set(formats().values()))) as opened:
         opened.load()
         return opened
+
+
+@contextmanager
+def naming(place: object) -> Iterator[None]:
+    """Raise whatever goes wrong with an image as one error that names it.
+
+    Raises:
+        DataError: something went wrong.
+
+    >>> with naming("cat.png"):
+    ...     raise OSError("it is cut off")
+    Traceback (most recent call last):
+    pipeline.errors.DataError: every image must be readable, but cat.png is not: it is cut off
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # readers of damaged files raise nearly everything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"every image must be readable, but {place} is not: {reason}") from error
 
 
 def eight_bits(image: Image.Image, mode: str) -> Image.Image:

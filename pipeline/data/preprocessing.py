@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
+from igq import ArtifactError
 from pipeline.data.classes import Labelling, Order, numbered
 from pipeline.data.pixels import eight_bits
 from pipeline.errors import DataError
@@ -66,6 +68,19 @@ class Preprocessing:
             )
         transform = create_transform(**self.config, is_training=False)
         return lambda image: transform(eight_bits(image, MODES[channels]))
+
+
+def preprocessing_noted(path: str | Path, notes: Mapping[str, Any]) -> Preprocessing:
+    """Return how an image becomes the model's input; loading has checked its values.
+
+    Raises:
+        ArtifactError: it is not noted.
+    """
+    if notes.get("preprocessing") is None:
+        raise ArtifactError(
+            f"{path} must have been written by igq export: it notes no preprocessing."
+        )
+    return Preprocessing(**notes["preprocessing"])
 
 
 def _classes(names: Any) -> dict[str, int] | None:

@@ -6,7 +6,6 @@ folder of images without labels, `digits`, or `NAME:ROOT` for anything else that
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from pipeline.data.classes import class_map, left_out, named
 from pipeline.data.folders import list_images
-from pipeline.data.pixels import has_alpha, read_image
+from pipeline.data.pixels import has_alpha, naming, read_image
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.errors import DataError
 from search_spaces.demo.digits import digits_split
@@ -103,7 +102,7 @@ def _folder(name: str, preprocessing: Preprocessing) -> ImageSource:
 
     def read(index: int) -> tuple[Tensor, int]:
         path, label = kept[index]
-        with _named(path):
+        with naming(path):
             return transform(read_image(path)), label
 
     source = ImageSource(name, read, len(kept))
@@ -139,7 +138,7 @@ def _dataset(name: str, dataset: str, root: str, preprocessing: Preprocessing) -
 
     def read(index: int) -> tuple[Tensor, int]:
         place = _where(opened, index)
-        with _named(place):
+        with naming(place):
             image, target = _raw(opened, index)
             values = transform(image)
         if classes is None:
@@ -154,18 +153,6 @@ def _dataset(name: str, dataset: str, root: str, preprocessing: Preprocessing) -
     source = ImageSource(name, read, size)
     source.labelled = classes is not None
     return source
-
-
-@contextmanager
-def _named(place: object) -> Iterator[None]:
-    """Raise whatever goes wrong with an image as one error that names it."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # readers of damaged files raise nearly everything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"every image must be readable, but {place} is not: {reason}") from error
 
 
 def _raw(dataset: Any, index: int) -> tuple[Image.Image, int]:

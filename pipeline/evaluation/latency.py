@@ -1,0 +1,78 @@
+"""Latency of several forms of a model, measured in turns in one process."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from igq.progress import Progress
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The latency of one form of a model at one size of batch."""
+
+    name: str
+    batch: int
+    milliseconds: float
+    """Median over the rounds, of the whole batch."""
+    low: float
+    """The lower quartile, in milliseconds."""
+    high: float
+    """The upper quartile, in milliseconds."""
+    speed: float
+    """The baseline's time as a multiple of this one's: the median over rounds."""
+    megabytes: float | None
+    """On disk; None where the form has no file."""
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The latencies of an exported model, and the circumstances of measuring."""
+
+    rows: tuple[Latency, ...]
+    baseline: str
+    """The name of the form that `speed` compares with."""
+    processor: str
+    target: str
+    """The instruction set of igq's runtime; empty where it is not compiled."""
+    threads: int
+    rounds: int
+    missing: tuple[str, ...]
+    """A sentence for each form that could not be measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """One form of a model, ready to run."""
+
+    name: str
+    run: Callable[[np.ndarray], Any]
+    megabytes: float | None
+    load_seconds: float
+
+
+def in_turns(
+    forms: Sequence[Form], images: np.ndarray, rounds: int, progress: Progress
+) -> list[list[float]]:
+    """Return the milliseconds of each form in each round, after one round that is not counted."""
+    times: list[list[float]] = [[] for _ in forms]
+    for number in range(rounds + 1):
+        for form, taken in zip(forms, times, strict=True):
+            start = perf_counter()
+            form.run(images)
+            taken.append(1e3 * (perf_counter() - start))
+        progress((number + 1) / (rounds + 1))
+    return [taken[1:] for taken in times]
+
+
+def latency(form: Form, batch: int, times: list[float], baseline: list[float]) -> Latency:
+    """Return the latency of a form from its milliseconds, and the baseline's in the same rounds."""
+    low, _, high = quantiles(times, n=4, method="inclusive")
+    speed = median(base / time for base, time in zip(baseline, times, strict=True))
+    sizes = form.megabytes, form.load_seconds
+    return Latency(form.name, batch, median(times), low, high, speed, *sizes)

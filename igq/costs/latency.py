@@ -121,10 +121,9 @@ def check_duration(name: str, value: object) -> float:
     Traceback (most recent call last):
     igq.errors.ProfileError: `rest_ms` must be a time from 0 ms up, but got -1.0.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < inf:
-        raise ProfileError(f"`{name}` must be a time from 0 ms up, but got {value!r:.100}.")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf:
+        return float(value)
+    raise ProfileError(f"`{name}` must be a time from 0 ms up, but got {value!r:.100}.")
 
 
 def latency_table(

@@ -95,15 +95,14 @@ def _machine(content: object) -> Machine:
 
 def _scheme(content: object) -> Scheme:
     fields = _mapping("`scheme`", content)
-    kinds: dict[str, type[StrEnum]] = {
-        "inputs": InputMethod,
-        "softmax": SoftmaxMethod,
-        "assignment": Assignment,
-        "rotation": Rotation,
-        "weights": WeightMethod,
-    }
-    _check_names("`scheme`", fields, tuple(kinds))
-    return Scheme(**{n: _one_of(f"scheme.{n}", fields[n], kind) for n, kind in kinds.items()})
+    _check_names("`scheme`", fields, ("inputs", "softmax", "assignment", "rotation", "weights"))
+    return Scheme(
+        _one_of("scheme.inputs", fields["inputs"], InputMethod),
+        _one_of("scheme.softmax", fields["softmax"], SoftmaxMethod),
+        _one_of("scheme.assignment", fields["assignment"], Assignment),
+        _one_of("scheme.rotation", fields["rotation"], Rotation),
+        _one_of("scheme.weights", fields["weights"], WeightMethod),
+    )
 
 
 def _operator(name: str, content: object) -> Operator:
@@ -178,7 +177,7 @@ def _checked(name: str, rule: str, content: object, kind: type[T], holds: Callab
 
 def _one_of(name: str, content: object, kind: type[E]) -> E:
     try:
-        return kind(content)
+        return kind(_text(name, content))
     except ValueError:
         raise _refused(name, f"one of {', '.join(kind)}", content) from None
 

@@ -26,6 +26,7 @@ from pipeline.cli.options import (
     print_json,
     write_plainly,
 )
+from pipeline.cli.profile import profile
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.signals import catching_signals, stopping
 from pipeline.study.folder import Folder
@@ -225,6 +226,10 @@ app.command(
     epilog="Example: `igq verify artifacts/vit_tiny_w4a4`, or `igq verify artifacts/vit_tiny_w4a4"
     " --evaluate imagenet/val`"
 )(verify)
+app.command(
+    epilog="Example: `igq profile deit_tiny_w4a4 --target server --out latency.json`, or a name of"
+    " timm's: `igq profile deit_small_patch16_224 --target server`"
+)(profile)
 app.command(
     epilog="Example: `igq reproduce --images imagenet/val --calibration imagenet/train"
     " --weights-dir weights --bits 4 --seeds 5`"

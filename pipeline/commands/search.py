@@ -136,6 +136,7 @@ def _study_run(study: Study) -> StudyRun:
         name=space.name,
         key=definition.key,
         budget=study.budget,
+        budget_name=f"budget_{study.limits.table.unit}",
         params={
             "model": space.model.name,
             "weights": definition.weights or "pretrained",
@@ -143,6 +144,7 @@ def _study_run(study: Study) -> StudyRun:
             "activation_bits": str(space.activation_bits),
             "num_groups": str(list(space.num_groups)),
             "budget": str(space.budget),
+            **({"max_bops": str(space.max_bops)} if space.max_bops else {}),
             **({"max_size": str(space.max_size)} if space.max_size else {}),
             **_run_params(definition),
             "folder": str(study.folder.path.absolute()),

@@ -5,7 +5,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from igq import Layer, Setting
+from igq import Layer, Setting, Unit
 from igq.costs import Number
 from pipeline.analysis.comparison import Comparison
 from pipeline.intervals import Interval
@@ -45,7 +45,7 @@ def _draw_trials(path: Path, trials: Sequence[Trial], budget: Number, chosen: Tr
     axes.axvline(budget, color="black", linestyle=":", label="budget")
     place = (chosen.proposal.cost, chosen.kl or 0.0)
     axes.annotate("best", place, xytext=(6, 4), textcoords="offset points")
-    axes.set(xlabel="bit operations of one image", ylabel="KL on search images, nats")
+    axes.set(xlabel=f"{_axis(trials)} of one image", ylabel="KL on search images, nats")
     axes.legend()
     figure.savefig(path, dpi=120)
     return path
@@ -75,10 +75,16 @@ def _draw_front(path: Path, trials: Sequence[Trial], budget: Number) -> Path:
             arrowprops={"arrowstyle": "->"},
         )
     axes.axvline(budget, color="black", linestyle=":", label="the space's budget")
-    axes.set(xlabel="bit operations of one image", ylabel="KL on search images, nats")
+    axes.set(xlabel=f"{_axis(trials)} of one image", ylabel="KL on search images, nats")
     axes.legend()
     figure.savefig(path, dpi=120)
     return path
+
+
+def _axis(trials: Sequence[Trial]) -> str:
+    """Return the name of the budget's unit, as an axis has it."""
+    unit = next(iter(trials[0].proposal.costs)) if trials else Unit.BOPS
+    return "nanoseconds" if unit is Unit.NANOSECONDS else "bit operations"
 
 
 def _places(trials: Sequence[Trial]) -> tuple[list[Number], list[float]]:

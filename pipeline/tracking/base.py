@@ -17,12 +17,14 @@ Files = Sequence[Path]
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A study as its run shows it; `key` tells it from every other, `budget` is in BOPs."""
+    """A study as its run shows it; `key` tells it from every other."""
 
     name: str
     key: str
     params: Mapping[str, str | int | float]
     budget: Number
+    budget_name: str = "budget_bops"
+    """The name of its parameter, which has the unit."""
 
 
 @runtime_checkable

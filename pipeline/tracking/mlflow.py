@@ -115,7 +115,9 @@ class MlflowTracker:
         found = self._runs("igq.study", study.key)
         tags = {"igq.study": study.key}
         run = found[0] if found else self._client.create_run(self._id, None, tags, study.name)
-        params = {"budget_bops": str(study.budget)} | {k: str(v) for k, v in study.params.items()}
+        params = {study.budget_name: str(study.budget)} | {
+            k: str(v) for k, v in study.params.items()
+        }
         missing = {k: v for k, v in params.items() if k not in run.data.params}
         self._log(run.info.run_id, [], missing, {})
         self._client.update_run(run.info.run_id, "RUNNING")

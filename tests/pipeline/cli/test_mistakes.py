@@ -80,15 +80,15 @@ KEYS: tuple[tuple[dict[str, Any], str], ...] = (
     ),
     (
         {"budget": None},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget=None.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget=None.",
     ),
     (
         {"budget": 8},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget=8.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget=8.",
     ),
     (
         {"budget": {}},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget={}.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget={}.",
     ),
     (
         {"budget": {"uniform": 0}},
@@ -117,11 +117,11 @@ KEYS: tuple[tuple[dict[str, Any], str], ...] = (
     ),
     (
         {"budget": {"uniform": 2, "bops": 3}},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget={'bops': 3, 'uniform': 2}.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget={'bops': 3, 'uniform': 2}.",
     ),
     (
         {"budget": {"colour": 2}},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget={'colour': 2}.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget={'colour': 2}.",
     ),
     (
         {"max_size": "3"},

@@ -136,9 +136,9 @@ def latency_table(
 ) -> CostTable:
     """Return the nanoseconds of every setting that was measured, of every layer or tie.
 
-    `base_bits` (weights, activations) are those of layers that are not chosen for. No setting is
-    cheaper than the one with the fewest bits and groups, whatever the noise: limits in other units
-    have that one as their cheapest too.
+    `base_bits` (weights, activations) are those of layers that are not chosen for. More groups
+    never cost less, nor does any setting than the one of fewest bits and groups: where noise says
+    so they cost the same. Limits in other units have the same cheapest setting then.
 
     Raises:
         ProfileError: the table is of another model or scheme, or a layer has no setting left.
@@ -224,11 +224,33 @@ def _written(scheme: Scheme) -> str:
 
 
 def _offered(name: str, costs: Mapping[Setting, float]) -> dict[Setting, int]:
-    """Return the settings that were measured, none cheaper than the first, which has the least."""
+    """Return the settings that were measured; more groups or bits than the fewest cost no less."""
     measured = {setting: int(cost) for setting, cost in costs.items() if cost < inf}
     if not measured:
         raise ProfileError(
             f"a latency table must have a setting of the space for {name}: it has none."
         )
-    least = next(iter(measured.values()))
-    return {setting: max(cost, least) for setting, cost in measured.items()}
+    kept: dict[Setting, int] = {}
+    for bits in dict.fromkeys(replace(setting, num_groups=None) for setting in measured):
+        alike = [s for s in measured if replace(s, num_groups=None) == bits]
+        kept |= zip(alike, rising([measured[s] for s in alike]), strict=True)
+    least = next(iter(kept.values()))
+    return {setting: max(kept[setting], least) for setting in measured}
+
+
+def rising(costs: Sequence[int]) -> list[int]:
+    """Return the nearest costs, in squares, of which none is below the one before.
+
+    Neighbours that are out of order share their mean (pool adjacent violators).
+
+    >>> rising([5, 3, 4, 9, 7])
+    [4, 4, 4, 8, 8]
+    """
+    pools: list[tuple[int, int]] = []
+    for cost in costs:
+        pool = (cost, 1)
+        while pools and pools[-1][0] * pool[1] > pool[0] * pools[-1][1]:
+            before = pools.pop()
+            pool = (before[0] + pool[0], before[1] + pool[1])
+        pools.append(pool)
+    return [total // count for total, count in pools for _ in range(count)]

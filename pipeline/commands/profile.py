@@ -139,11 +139,13 @@ def _wholes(model: nn.Module, space: SearchSpace) -> dict[int, Probe]:
                 "a model must be a plain ViT or DeiT to be profiled, whose blocks are operators, "
                 f"but attention of {space.model.name} runs in torch."
             )
-        made[number] = _running(deployed, images[:1])
+        made[number] = running(deployed, images[:1])
     return made
 
 
-def _running(model: nn.Module, image: Tensor) -> Probe:
+def running(model: nn.Module, image: Tensor) -> Probe:
+    """Return a whole model as a probe."""
+
     def run() -> Tensor:
         with torch.inference_mode():
             made: Tensor = model(image)

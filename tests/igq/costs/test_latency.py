@@ -88,6 +88,12 @@ class TestTable:
         assert row[Setting(8, 4, 1)] == row[Setting(4, 4, 1)] == 250_000
         assert row[Setting(8, 4, 2)] == 750_000
 
+    def test_groups_that_noise_has_out_of_order_share_their_mean(self) -> None:
+        noisy = timings(w4a4g1=0.5, w4a4g2=0.25, w4a4g4=1.0)
+        operators = (replace(PROFILE.operators[0], timings=noisy), *PROFILE.operators[1:])
+        made = latency_table(replace(PROFILE, operators=operators), LAYERS, Scheme.BEST, GROUPS)
+        assert list(made.layers["blocks.0.fc1"].values()) == [375_000, 375_000, 1_000_000]
+
     def test_a_layer_without_a_measured_setting_is_refused(self) -> None:
         with pytest.raises(ProfileError, match=r"a setting of the space for blocks\.0\.fc1"):
             table(options=Options((4,), (4,), (3, 5)))

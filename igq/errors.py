@@ -6,6 +6,7 @@ IgqError
 +-- UnsupportedModelError    a model whose layers cannot be listed or quantized
 +-- WeightsError             weights that do not fit the model, or are not finite
 +-- ArtifactError            a file that cannot be read, written or understood
++-- ProfileError             a latency table that cannot be read, or is of another model
 +-- RuntimeLibraryError      the compiled runtime refuses its input, or is not this version's
 """
 
@@ -76,6 +77,16 @@ class ArtifactError(IgqError):
     >>> igq.load("nowhere")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     igq.errors.ArtifactError: nowhere could not be read as an artifact: manifest.json: ...
+    """
+
+
+class ProfileError(IgqError):
+    """A latency table that breaks a rule, or that is of another model or scheme.
+
+    >>> from igq.costs.profiles import profile_of
+    >>> profile_of({"schema": 7})
+    Traceback (most recent call last):
+    igq.errors.ProfileError: `schema` of a latency table must be 1, but got 7.
     """
 
 

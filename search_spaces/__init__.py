@@ -6,18 +6,21 @@ from pathlib import Path
 from search_spaces.budgets import (
     BopsBudget,
     Budget,
+    LatencyBudget,
     OverheadBudget,
     UniformBudget,
     parse_budget,
 )
 from search_spaces.messages import SearchSpaceError
-from search_spaces.schema import ModelSpec, SearchSpace, read
+from search_spaces.reading import read
+from search_spaces.schema import ModelSpec, SearchSpace
 from search_spaces.sizes import BytesSize, Size, WeightBitsSize
 
 __all__ = [
     "BopsBudget",
     "Budget",
     "BytesSize",
+    "LatencyBudget",
     "ModelSpec",
     "OverheadBudget",
     "SearchSpace",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated
 
 import yaml
@@ -16,6 +17,7 @@ from pydantic import (
     Tag,
     ValidationError,
     field_validator,
+    model_serializer,
 )
 
 from search_spaces.messages import SearchSpaceError, complaint, problems
@@ -23,6 +25,8 @@ from search_spaces.messages import SearchSpaceError, complaint, problems
 MOST_GROUPS = 256
 SETTING = re.compile(r"w([2-8])a([2-8])g([1-9]\d*)")
 """Bits and groups everywhere, such as w4a4g8."""
+_MILLISECONDS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*ms\s*")
+_UNIFORM = "uniform:"
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -70,6 +74,19 @@ def _uniform(value: object) -> int | str:
     if type(value) is not int:
         raise ValueError("must be a valid integer")
     return between(1, MOST_GROUPS)(value)
+
+
+def _latency(value: object) -> float | str:
+    """Read 14 ms, or uniform:8 and uniform:w4a4g8: the latency of this setting everywhere."""
+    if not isinstance(value, str):
+        raise ValueError("must be a time such as 14 ms, or uniform:8")
+    if value.startswith(_UNIFORM):
+        text = value.removeprefix(_UNIFORM).strip()
+        return f"{_UNIFORM}{_uniform(int(text) if text.isdecimal() else text)}"
+    match = _MILLISECONDS.fullmatch(value)
+    if match is None or not 0 < float(match[1]) < float("inf"):
+        raise ValueError("must be a time such as 14 ms, or uniform:8")
+    return float(match[1])
 
 
 Groups = Annotated[StrictInt, AfterValidator(between(1, MOST_GROUPS))]
@@ -125,33 +142,69 @@ class OverheadBudget(Frozen):
         return f"overhead {self.overhead:.2%}"
 
 
+class LatencyBudget(Frozen):
+    """The latency of one image, in ms, by a table that `igq profile` measured.
+
+    >>> LatencyBudget.model_validate({"latency": "14 ms", "table": "latency.json"}).latency
+    14.0
+    """
+
+    latency: Annotated[float | str, PlainValidator(_latency)]
+    """14 ms, or uniform:8 (uniform:w4a4g8): the latency of this setting in every layer."""
+    table: Path | None = None
+    """The file, relative to the space's; None on the command line: the study's."""
+
+    def __str__(self) -> str:
+        known = isinstance(self.latency, str)
+        return f"latency {self.latency}" if known else f"latency {self.latency:g} ms"
+
+    @model_serializer
+    def _as_written(self) -> dict[str, str]:
+        known = self.latency if isinstance(self.latency, str) else f"{self.latency!r} ms"
+        return {"latency": known, **({"table": str(self.table)} if self.table else {})}
+
+
 _BUDGET_KEYS = ("uniform", "bops", "overhead")
+_KINDS = (UniformBudget, BopsBudget, OverheadBudget, LatencyBudget)
 
 
 def _kind_of_budget(value: object) -> str | None:
-    """Name the one key that a budget has; None if it has none, several or another."""
-    if isinstance(value, UniformBudget | BopsBudget | OverheadBudget):
+    """Name the one key that a budget has beside its table; None if it has none or several."""
+    if isinstance(value, _KINDS):
         return next(iter(type(value).model_fields))
+    if isinstance(value, Mapping) and "latency" in value:
+        return "latency"
     if isinstance(value, Mapping) and len(value) == 1:
         (key,) = value
         return key if key in _BUDGET_KEYS else None
     return None
 
 
-Budget = Annotated[
+def _one_of(*keys: str) -> Discriminator:
+    return Discriminator(
+        _kind_of_budget,
+        custom_error_type="budget_kind",
+        custom_error_message=f"Input should have exactly one of the keys {', '.join(keys)}",
+    )
+
+
+BopsLimit = Annotated[
     Annotated[UniformBudget, Tag("uniform")]
     | Annotated[BopsBudget, Tag("bops")]
     | Annotated[OverheadBudget, Tag("overhead")],
-    Discriminator(
-        _kind_of_budget,
-        custom_error_type="budget_kind",
-        custom_error_message="Input should have exactly one of the keys uniform, bops, overhead",
-    ),
+    _one_of(*_BUDGET_KEYS),
+]
+Budget = Annotated[
+    Annotated[UniformBudget, Tag("uniform")]
+    | Annotated[BopsBudget, Tag("bops")]
+    | Annotated[OverheadBudget, Tag("overhead")]
+    | Annotated[LatencyBudget, Tag("latency")],
+    _one_of(*_BUDGET_KEYS, "latency"),
 ]
 
 
 def parse_budget(text: str) -> Budget:
-    """Parse a budget as a command line has it: `uniform:6`, `bops:2.1e10` or `overhead:3%`.
+    """Parse a budget of a command line: `uniform:6`, `bops:2.1e10`, `overhead:3%`, `latency:14ms`.
 
     Raises:
         SearchSpaceError: it is none of these.
@@ -160,9 +213,10 @@ def parse_budget(text: str) -> Budget:
     UniformBudget(uniform=6)
     """
     key, colon, value = text.partition(":")
-    if not colon or key.strip() not in _BUDGET_KEYS:
+    if not colon or key.strip() not in (*_BUDGET_KEYS, "latency"):
         raise SearchSpaceError(
-            f"`budget` must be uniform:GROUPS, bops:NUMBER or overhead:SHARE, but got {text!r}."
+            "`budget` must be uniform:GROUPS, bops:NUMBER, overhead:SHARE or latency:TIME, "
+            f"but got {text!r}."
         )
     try:
         written = {"budget": {key.strip(): yaml.safe_load(value)}}

@@ -54,7 +54,7 @@ def _problem(details: ErrorDetails) -> str:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Write where a value stands: budget.bops, num_groups[1]."""
-    if location[:1] in (("budget",), ("max_size",)):
+    if location[:1] in (("budget",), ("max_size",), ("max_bops",)):
         location = (*location[:1], *location[2:])  # the tag of the kind stands between
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return "".join(parts).removeprefix(".")

@@ -1,21 +1,19 @@
 """The schema of a search space.
 
-A person writes YAML; `read` makes of it one frozen `SearchSpace` or raises one readable
-`SearchSpaceError` in which every problem is a line: the rule, then the value.
+A person writes YAML; `search_spaces.reading` makes of it one frozen `SearchSpace`.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
     PlainValidator,
     StrictStr,
-    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -32,14 +30,15 @@ from igq.scheme import (
 from igq.settings import Options, Setting
 from search_spaces.budgets import (
     BopsBudget,
+    BopsLimit,
     Budget,
     Count,
     CountOrNone,
     Frozen,
     Groups,
+    LatencyBudget,
     UniformBudget,
 )
-from search_spaces.messages import SearchSpaceError, complaint, problems
 from search_spaces.sizes import Size, WeightBitsSize
 
 _WEIGHTS_ARGUMENTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
@@ -60,8 +59,6 @@ def _bits(value: object) -> int | tuple[int, ...]:
     return tuple(listed)
 
 
-LARGEST = 2**20
-"""Bytes of the largest file that is read (our choice)."""
 _BITS = {"type": "integer", "minimum": 2, "maximum": 8}
 Bits = Annotated[
     int | tuple[int, ...],
@@ -139,7 +136,9 @@ class SearchSpace(Frozen):
     tied: Literal["block", "kind"] | None = None
     """Layers that share their number of groups: those of a block, or of a kind (fc1, softmax)."""
     budget: Budget
-    """The most BOPs: uniform: 8, bops: 2.1e10 or overhead: 3 %."""
+    """The most BOPs: uniform: 8, bops: 2.1e10 or overhead: 3 %; or latency: 14 ms and its table."""
+    max_bops: BopsLimit | None = None
+    """The most BOPs beside a latency, written as a budget of BOPs is."""
     max_size: Size | None = None
     """The most that the model may take, its weights packed: 3.2 MB, or {weight_bits: 4}."""
     calibration_images: Count = 32
@@ -180,6 +179,26 @@ class SearchSpace(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _latency_has_its_table(self) -> Self:
+        of_latency = isinstance(self.budget, LatencyBudget)
+        if isinstance(self.budget, LatencyBudget) and self.budget.table is None:
+            raise ValueError(
+                "`budget.table` must be the file that igq profile wrote, but got nothing."
+            )
+        bits = of_latency and re.search(r"w\d", str(self.budget))
+        if bits and not self.options.searches_bits:
+            raise ValueError(
+                "`budget.latency` must be a time or a number of groups where bits are not "
+                f"searched, but got {self.budget}."
+            )
+        if self.max_bops is not None and not of_latency:
+            raise ValueError(
+                "`max_bops` must stand beside a budget of latency, as another budget is one of "
+                f"BOPs itself, but got budget={self.budget}."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _size_can_be_met(self) -> Self:
         fewest = min(_listed(self.weight_bits))
         if isinstance(self.max_size, WeightBitsSize) and self.max_size.weight_bits < fewest:
@@ -190,7 +209,7 @@ class SearchSpace(Frozen):
         return self
 
     def _budget_names_bits(self) -> None:
-        if isinstance(self.budget, BopsBudget):
+        if isinstance(self.budget, BopsBudget | LatencyBudget):
             return
         if isinstance(self.budget, UniformBudget) and isinstance(self.budget.uniform, str):
             return
@@ -231,56 +250,3 @@ class SearchSpace(Frozen):
 
 def _listed(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def read(path: Path) -> SearchSpace:
-    """Read the search space in a YAML file; its name is the file's.
-
-    Raises:
-        SearchSpaceError: the file cannot be read, or breaks a rule; every problem is named.
-    """
-    written = _written(path)
-    try:
-        space = SearchSpace.model_validate({**written, "name": path.stem})
-    except ValidationError as error:
-        raise _refuse(path, *problems(error)) from None
-    if space.weights is None:
-        return space
-    return space.model_copy(update={"weights": path.parent.absolute() / space.weights})
-
-
-class _Plain(yaml.SafeLoader):
-    """Reads plain values; an alias, which may stand for many, is refused."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="an alias must be written out", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-
-def _written(path: Path) -> dict[str, Any]:
-    try:
-        too_large = path.stat().st_size > LARGEST
-    except OSError as error:
-        raise _refuse(path, f"the file must be readable, but got {error.strerror}.") from None
-    if too_large:
-        raise _refuse(path, f"the file must have at most {LARGEST} bytes.")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)
-    except OSError as error:
-        raise _refuse(path, f"the file must be readable, but got {error.strerror}.") from None
-    except RecursionError:
-        raise _refuse(path, "the file must be YAML, but nests too deeply.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise _refuse(path, f"the file must be YAML, but {complaint(error)}.") from None
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise _refuse(path, f"the file must map keys to values, but got {content!r}.")
-    if "name" in content:
-        rule = "`name` must be left out, it is the file's name"
-        raise _refuse(path, f"{rule}, but got name={content['name']!r}.")
-    return content
-
-
-def _refuse(path: Path, *problems: str) -> SearchSpaceError:
-    return SearchSpaceError("\n  ".join((f"{path.name} is not a search space:", *problems)))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from igq.runtime.library import library
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "--model digits --images 8 --groups 2 --bits 4"
 COMMANDS = {
@@ -19,6 +21,8 @@ COMMANDS = {
     "final_round": "--seeds 1 --trials 6 --splits 1",
     "gpu_check": "--device cpu --small --models vit_tiny_patch16_224 --schemes best",
     "inputs": f"{SMALL} --rows 0 12",
+    "latency": "--model demo --allocations 3 --rounds 3",
+    "latency_budget": f"{SMALL} --rounds 3",
     "mixed_bits": f"{SMALL} --groups 8",
     "onnx_standard": f"{SMALL} --rounds 2",
     "onnx_runtime": f"{SMALL} --rounds 2 --threads 1 --batches 1 3",
@@ -46,6 +50,8 @@ def test_a_benchmark_runs_at_its_smallest(
 ) -> None:
     if name.startswith("onnx") and find_spec("onnxruntime") is None:
         pytest.skip("onnxruntime is not installed")
+    if name.startswith("latency") and library() is None:
+        pytest.skip("the runtime is not built")
     if "studies/demo" in COMMANDS[name]:
         (tmp_path / "studies").mkdir()
         (tmp_path / "studies" / "demo").symlink_to(request.getfixturevalue("demo_study"))

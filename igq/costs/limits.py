@@ -59,6 +59,21 @@ class Limits:
         """The most that an allocation may cost by the first table."""
         return self.limits[0].most
 
+    def in_unit(self, unit: Unit) -> CostTable | None:
+        """Return the table of a unit; None where there is none."""
+        return next((x.table for x in self.limits if x.table.unit is unit), None)
+
+    def overhead(self, costs: Mapping[Unit, Number]) -> float:
+        """Return the share of BOPs that grouping adds, by the costs of an allocation.
+
+        Raises:
+            InvalidArgumentError: there is no table of BOPs.
+        """
+        table = self.in_unit(Unit.BOPS)
+        if table is None:
+            raise InvalidArgumentError("overhead must be one of BOPs, of which there is no table.")
+        return table.overhead(costs[Unit.BOPS])
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names that a setting is chosen for, in order."""
@@ -116,6 +131,11 @@ def _infeasible(unit: Unit, least: Number, most: Number) -> str:
         return (
             f"`max_size` must be at least the smallest possible model's {least:,} bytes, "
             f"but got max_size={most:,} bytes."
+        )
+    if unit is Unit.NANOSECONDS:
+        return (
+            f"`budget` must be at least the fastest possible allocation's {unit.words(least)}, "
+            f"but got budget={unit.words(most)}."
         )
     return (
         f"`budget` must be at least the cheapest possible allocation's {unit.words(least)}, "

@@ -17,7 +17,7 @@ Number = int | float
 class Unit(StrEnum):
     """The unit of a cost table; the value is its name in files.
 
-    >>> Unit.BOPS.words(2.1e10), Unit.BYTES.words(3_211_564), Unit.MILLISECONDS.words(14)
+    >>> Unit.BOPS.words(2.1e10), Unit.BYTES.words(3_211_564), Unit.NANOSECONDS.words(14e6)
     ('2.1e+10 BOPs', '3.21 MB', '14 ms')
     """
 
@@ -25,8 +25,8 @@ class Unit(StrEnum):
     """Bit operations of one image."""
     BYTES = "size"
     """Bytes of all parameters, with codes packed."""
-    MILLISECONDS = "latency"
-    """Milliseconds of one image on the machine that was profiled."""
+    NANOSECONDS = "latency"
+    """Nanoseconds of one image on the machine that was profiled; written in milliseconds."""
 
     def words(self, value: Number) -> str:
         """Write a cost in words."""
@@ -45,8 +45,8 @@ class Unit(StrEnum):
         return _METRICS[self], value / scale
 
 
-_WORDS = {Unit.BOPS: (1, "BOPs"), Unit.BYTES: (1e6, "MB"), Unit.MILLISECONDS: (1, "ms")}
-_METRICS = {Unit.BOPS: "bops", Unit.BYTES: "size_mb", Unit.MILLISECONDS: "latency_ms"}
+_WORDS = {Unit.BOPS: (1, "BOPs"), Unit.BYTES: (1e6, "MB"), Unit.NANOSECONDS: (1e6, "ms")}
+_METRICS = {Unit.BOPS: "bops", Unit.BYTES: "size_mb", Unit.NANOSECONDS: "latency_ms"}
 
 
 @dataclass(frozen=True)

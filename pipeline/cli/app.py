@@ -24,6 +24,7 @@ from pipeline.cli.options import (
     console,
     write_plainly,
 )
+from pipeline.cli.profile import profile
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.signals import catching_signals, stopping
 from pipeline.study.request import Engine, Request, Sampler
@@ -223,6 +224,10 @@ app.command(epilog="Example: `igq bench artifacts/vit_tiny_w4a4 --threads 1`")(b
 app.command(epilog="Example: `igq package artifacts/vit_tiny_w4a4 --out models/vit_tiny_w4a4`")(
     package
 )
+app.command(
+    epilog="Example: `igq profile deit_tiny_w4a4 --target server --out latency.json`, or a name of"
+    " timm's: `igq profile deit_small_patch16_224 --target server`"
+)(profile)
 app.command(
     epilog="Example: `igq reproduce --images imagenet/val --calibration imagenet/train"
     " --weights-dir weights --bits 4 --seeds 5`"

@@ -27,7 +27,9 @@ def export(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="uniform:6, bops:2.1e10 or overhead:3%. [default: the space's]"),
+        typer.Option(
+            help="uniform:6, bops:2.1e10, overhead:3%, latency:14ms. [default: the space's]"
+        ),
     ] = None,
     format: Annotated[
         str, typer.Option(help="Format, or several with commas, each a folder in --out.")

@@ -14,7 +14,7 @@ from igq.formats import format_named
 from igq.quantized import assemble, select_weights
 from pipeline.errors import StudyError
 from pipeline.files import appearing
-from pipeline.preparation.costs import most_bops
+from pipeline.preparation.costs import most_cost
 from pipeline.preparation.notes import notes_of
 from pipeline.preparation.study import Study
 from pipeline.study.best import chosen, front
@@ -148,7 +148,8 @@ def _taken(study: Study, wanted: Wanted) -> tuple[Trial, Final | None]:
         return _numbered(study, wanted.trial), study.final()
     limits = study.limits
     if wanted.budget is not None:
-        most = most_bops(wanted.budget, study.space, study.layers, limits.table)
+        profile = study.definition.profile
+        most = most_cost(wanted.budget, study.space, study.layers, limits.table, profile)
         limits = limits.with_budget(most).check()
     final = study.final() if limits.budget == study.budget else None
     return _best(study, limits.budget, final), final
@@ -173,9 +174,11 @@ def _best(study: Study, budget: Number, final: Final | None) -> Trial:
     trials = study.trials()
     taken = chosen(trials, budget, final)
     if taken is None:
-        known = "".join(f"; the cheapest has {t.proposal.cost:.4g}" for t in front(trials)[:1])
+        unit = study.limits.table.unit
+        cheapest = front(trials)[:1]
+        known = "".join(f"; the cheapest has {unit.words(t.proposal.cost)}" for t in cheapest)
         raise StudyError(
-            f"a study must have a trial that completed within the budget of {budget:.4g} BOPs, "
+            f"a study must have a trial that completed within the budget of {unit.words(budget)}, "
             f"but {study.folder.path} has none{known}."
         )
     return taken

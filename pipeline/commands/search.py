@@ -149,6 +149,7 @@ def _study_run(study: Study, system: Mapping[str, str]) -> StudyRun:
             if len(images)
         ],
         system=system,
+        budget_name=f"budget_{study.limits.table.unit}",
         params={
             "space": space.name,
             "model": space.model.name,
@@ -157,6 +158,7 @@ def _study_run(study: Study, system: Mapping[str, str]) -> StudyRun:
             "activation_bits": str(space.activation_bits),
             "num_groups": str(list(space.num_groups)),
             "budget": str(space.budget),
+            **({"max_bops": str(space.max_bops)} if space.max_bops else {}),
             **({"max_size": str(space.max_size)} if space.max_size else {}),
             **_run_params(definition),
             "folder": str(study.folder.path.absolute()),

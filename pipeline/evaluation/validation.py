@@ -113,7 +113,7 @@ def _measured(contender: Contender, score: Score, limits: Limits) -> Measured:
         contender.name,
         proposal.number,
         proposal.costs,
-        limits.table.overhead(proposal.cost),
+        limits.overhead(proposal.costs),
         contender.passes,
         contender.trial.observation.kl,
         tuple(score.kls.tolist()),

@@ -35,9 +35,12 @@ def notes_of(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
         "study": written["key"],
         "model": written["model"],
         "trial": taken.number,
-        "bops": taken.proposal.cost,
+        "bops": taken.proposal.costs[Unit.BOPS],
         "size": taken.proposal.costs.get(Unit.BYTES),
-        "overhead": study.limits.table.overhead(taken.proposal.cost),
+        **(
+            {} if (ns := taken.proposal.costs.get(Unit.NANOSECONDS)) is None else {"latency_ns": ns}
+        ),
+        "overhead": study.limits.overhead(taken.proposal.costs),
         "search_kl": taken.kl,
         "final_kl": final_kl,
         "result": result,

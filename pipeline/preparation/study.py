@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from igq import Layer, Limits, Scheme, WeightsError, layers
-from igq.costs import Number
+from igq.costs import Number, Profile
 from igq.evaluation import log_probabilities
 from igq.quantized import Execution
 from pipeline.data import Images, ImageSource, Preprocessing, draw, open_source
@@ -20,6 +20,7 @@ from pipeline.evaluation.execution import execution
 from pipeline.files import read_json
 from pipeline.preparation.calibration import Calibration
 from pipeline.preparation.costs import limits_of
+from pipeline.preparation.latency import elsewhere, read_profile
 from pipeline.preparation.models import device, load_model, with_num_classes
 from pipeline.proposals import read_trials
 from pipeline.study.definition import Definition, check_same
@@ -28,7 +29,7 @@ from pipeline.study.folder import Folder, check_folder, check_unlocked
 from pipeline.study.progress import Display
 from pipeline.study.request import Request
 from pipeline.study.trials import Trial
-from search_spaces import SearchSpace
+from search_spaces import LatencyBudget, SearchSpace
 
 CALIBRATION, SEARCH, VALIDATION, FINAL = "calibration", "search", "validation", "final"
 """The purposes that images are drawn for, in this order."""
@@ -68,7 +69,8 @@ class Study:
         model, key = load_model(space, request.weights, request.checkpoint_key, display.say)
         model = model.to(device())
         listed = layers(model)
-        limits = limits_of(space, listed, _parameters(model))
+        profile = _profile(space, display)
+        limits = limits_of(space, listed, _parameters(model), profile)
         sources = _sources(request, Preprocessing.of(model).with_classes(classes))
         for note in _notes(sources):
             display.say(note)
@@ -76,7 +78,8 @@ class Study:
         progress = display.step("reading images")
         images = draw(sources, request.seed, progress, streamed=(VALIDATION, FINAL))
         definition = _definition(request, key, images, _execution(request, model, listed))
-        definition = replace(definition, classes=classes, checkpoint_key=request.checkpoint_key)
+        definition = replace(definition, checkpoint_key=request.checkpoint_key)
+        definition = replace(definition, classes=classes, profile=profile)
         check_predictions(model, images[SEARCH], request)
         if request.resume:
             check_same(folder, definition)
@@ -98,7 +101,7 @@ class Study:
         model, key = load_model(definition.space, weights or noted, definition.checkpoint_key)
         check_weights(key, definition.model)
         listed = layers(model)
-        limits = limits_of(definition.space, listed, _parameters(model))
+        limits = limits_of(definition.space, listed, _parameters(model), definition.profile)
         return cls(folder, definition, model, listed, limits, {})
 
     @property
@@ -171,6 +174,16 @@ def check_weights(found: str, expected: str) -> None:
             f"`weights` must be those that were searched, whose hash is {expected}, "
             f"but got {found}."
         )
+
+
+def _profile(space: SearchSpace, display: Display) -> Profile | None:
+    """Return the latency table that the budget needs; warn where it is another machine's."""
+    if not isinstance(space.budget, LatencyBudget) or space.budget.table is None:
+        return None
+    profile = read_profile(space.budget.table)
+    if (warning := elsewhere(profile)) is not None:
+        display.warn(warning)
+    return profile
 
 
 def _parameters(model: nn.Module) -> int:

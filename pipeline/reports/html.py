@@ -104,7 +104,7 @@ def _overview_row(page: Page) -> Cells:
         _interval(uniform, "+"),
         str(len(shown.trials)),
         f"{passes(shown.trials):,}",
-        f"{shown.chosen.proposal.cost:.4g}",
+        f"{shown.chosen.proposal.costs[Unit.BOPS]:.4g}",
     )
 
 

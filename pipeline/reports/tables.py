@@ -77,18 +77,28 @@ def _points(known: Interval) -> str:
 def front_lines(points: Sequence[Trial]) -> list[str]:
     """Return the front in words: the KL that a budget buys, and where more begins to buy less."""
     bend = knee(points)
-    lines = ["KL on search images for BOPs:"]
+    unit = next(iter(points[0].proposal.costs)) if points else Unit.BOPS
+    name = "latency" if unit is Unit.NANOSECONDS else "BOPs"
+    lines = [f"KL on search images for {name}:"]
     for trial in points:
-        mark = "  <- knee: more BOPs buy less from here on" if trial is bend else ""
+        mark = f"  <- knee: more {name} buy less from here on" if trial is bend else ""
         size = trial.proposal.costs.get(Unit.BYTES)
         size_words = "" if size is None else f"{Unit.BYTES.words(size)}, "
         lines.append(
-            f"  {trial.proposal.cost:.4e}  {trial.kl:.4f}  {size_words}trial {trial.number}, "
+            f"  {_cost(unit, trial)}  {trial.kl:.4f}  {size_words}trial {trial.number}, "
             f"{trial.proposal.origin.value}{mark}"
         )
     if bend is not None:
-        lines.append(f"The knee: igq export STUDY --budget bops:{bend.proposal.cost} --out FOLDER")
+        budget = f"bops:{bend.proposal.cost}"
+        if unit is Unit.NANOSECONDS:
+            budget = f"latency:{unit.metric(bend.proposal.cost)[1]:.6f}ms"
+        lines.append(f"The knee: igq export STUDY --budget {budget} --out FOLDER")
     return lines
+
+
+def _cost(unit: Unit, trial: Trial) -> str:
+    cost = trial.proposal.cost
+    return unit.words(cost) if unit is Unit.NANOSECONDS else f"{cost:.4e}"
 
 
 def evaluation_lines(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from igq import Unit
+from igq.costs import Number
 from igq.settings import plain
 from pipeline.analysis.comparison import Comparison, compared
 from pipeline.data import Images
@@ -20,7 +21,7 @@ from pipeline.searching.rivals import RANDOM, search_passes
 from pipeline.study.best import best, best_of, chosen, front
 from pipeline.study.final import Final, save_final
 from pipeline.study.progress import Display
-from pipeline.study.trials import Origin, Trial, passes
+from pipeline.study.trials import Origin, Proposal, Trial, passes
 from pipeline.tracking import Metrics, Tags, Tracker
 
 
@@ -115,7 +116,8 @@ def _content(
     return {
         "best": {
             "trial": found.best.number,
-            "bops": proposal.cost,
+            "bops": proposal.costs[Unit.BOPS],
+            **_latency(proposal),
             "size": proposal.costs.get(Unit.BYTES),
             "search_kl": found.best.kl,
             "allocation": plain(proposal.allocation),
@@ -129,11 +131,17 @@ def _content(
             "reference_top1": validation.reference_top1,
         },
         "front": [
-            {"trial": trial.number, "bops": trial.proposal.cost, "search_kl": trial.kl}
+            {"trial": trial.number, "bops": trial.proposal.costs[Unit.BOPS], "search_kl": trial.kl}
             for trial in front(found.trials)
         ],
         "comparisons": [row.json() for row in rows],
     }
+
+
+def _latency(proposal: Proposal) -> dict[str, Number]:
+    """Return the nanoseconds of an image, where the study limits them."""
+    known = proposal.costs.get(Unit.NANOSECONDS)
+    return {} if known is None else {"latency_ns": known}
 
 
 def _metrics(found: Found, rows: Sequence[Comparison]) -> Metrics:

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from igq.costs import Profile, profile_json, profile_of
+from igq.errors import ProfileError
 from igq.quantized import EAGER, Execution
 from pipeline.errors import StudyError
 from pipeline.files import read_json, write_json
@@ -49,6 +51,8 @@ class Definition:
     """Which of a checkpoint's sets of weights was read; None for the first."""
     classes: Mapping[str, int] | str | None = None
     """Name of a class folder -> class, or the order of class folders; None where none was given."""
+    profile: Profile | None = None
+    """The latency table, where the budget is a latency: the study's own, wherever its file goes."""
 
     @classmethod
     def read(cls, folder: Folder) -> "Definition":
@@ -71,8 +75,9 @@ class Definition:
                 written.get("front", False),
                 written.get("checkpoint_key"),
                 written.get("classes"),
+                profile_of(written["profile"]) if "profile" in written else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ProfileError) as error:
             raise StudyError(f"{folder.study} must define a study, but: {error!r}") from error
 
     def write(self, folder: Folder) -> None:
@@ -99,6 +104,7 @@ class Definition:
             **({"front": True} if self.front else {}),
             **({"checkpoint_key": self.checkpoint_key} if self.checkpoint_key else {}),
             **({} if self.classes is None else {"classes": self._classes}),
+            **({} if self.profile is None else {"profile": profile_json(self.profile)}),
         }
 
     @property
@@ -108,7 +114,9 @@ class Definition:
     @property
     def key(self) -> str:
         """A hash of everything that decides the study's numbers: not where files lie."""
-        return digest({k: v for k, v in self.json().items() if k not in _WHEREABOUTS})
+        content = {k: v for k, v in self.json().items() if k not in _WHEREABOUTS}
+        content["space"]["budget"].pop("table", None)  # where it lies
+        return digest(content)
 
 
 def digest(content: Any) -> str:
@@ -140,6 +148,7 @@ def check_same(folder: Folder, definition: Definition) -> None:
     if written.get("key") == definition.key:
         return
     decisive = [k for k in {**now, **written} if k.partition(".")[0] not in _WHEREABOUTS]
+    decisive = [k for k in decisive if k != "space.budget.table"]
     decisive.sort(key=lambda k: k.startswith("images."))  # they follow from all else: the last
     name = next((k for k in decisive if k != "key" and written.get(k) != now.get(k)), "key")
     raise StudyError(

@@ -31,7 +31,7 @@ class Input:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A study as its run shows it; `key` tells it from every other, `budget` is in BOPs."""
+    """A study as its run shows it; `key` tells it from every other."""
 
     name: str
     key: str
@@ -42,6 +42,8 @@ class StudyRun:
     inputs: Sequence[Input] = ()
     system: Mapping[str, str] = field(default_factory=dict)
     """The machine and the source that the study runs on."""
+    budget_name: str = "budget_bops"
+    """The name of its parameter, which has the unit."""
 
 
 @runtime_checkable

@@ -135,7 +135,9 @@ class MlflowTracker:
         tags = {"igq.study": study.key}
         run = found[0] if found else self._client.create_run(self._id, None, tags, study.name)
         identity = str(run.info.run_id)
-        params = {"budget_bops": str(study.budget)} | {k: str(v) for k, v in study.params.items()}
+        params = {study.budget_name: str(study.budget)} | {
+            k: str(v) for k, v in study.params.items()
+        }
         missing = {k: v for k, v in params.items() if k not in run.data.params}
         self._log(identity, [], missing, logged.surroundings(study.system))
         self._client.update_run(identity, "RUNNING", study.name)

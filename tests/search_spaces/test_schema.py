@@ -15,6 +15,7 @@ from search_spaces import (
     BopsBudget,
     Budget,
     BytesSize,
+    LatencyBudget,
     OverheadBudget,
     SearchSpace,
     SearchSpaceError,
@@ -90,10 +91,49 @@ def test_absolute_weights_stay(tmp_path: Path) -> None:
         ("{overhead: 2.5 %}", OverheadBudget(overhead=0.025)),
     ],
 )
-def test_a_budget_is_written_in_one_of_three_ways(
+def test_a_budget_of_bops_is_written_in_one_of_three_ways(
     tmp_path: Path, written: str, budget: search_spaces.Budget
 ) -> None:
     assert search_spaces.load(write(tmp_path, budget=yaml.safe_load(written))).budget == budget
+
+
+@pytest.mark.parametrize(
+    ("written", "latency", "words"),
+    [
+        ("14 ms", 14.0, "latency 14 ms"),
+        ("14.5ms", 14.5, "latency 14.5 ms"),
+        ("uniform:8", "uniform:8", "latency uniform:8"),
+    ],
+)
+def test_a_latency_is_a_time_or_a_setting_and_its_table_lies_beside_the_file(
+    tmp_path: Path, written: str, latency: float | str, words: str
+) -> None:
+    budget = {"latency": written, "table": "sub/latency.json"}
+    space = search_spaces.load(write(tmp_path, budget=budget))
+    table = tmp_path / "sub" / "latency.json"
+    assert space.budget == LatencyBudget(latency=written, table=table)
+    assert isinstance(space.budget, LatencyBudget)
+    assert (space.budget.latency, str(space.budget)) == (latency, words)
+    assert SearchSpace.model_validate(space.model_dump(mode="json")) == space
+    assert parse_budget(f"latency:{written}") == LatencyBudget(latency=written)
+
+
+@pytest.mark.parametrize("written", ["14", 14, "14 s", "0 ms", "-1 ms", "nan ms", "uniform:0", "x"])
+def test_another_latency_is_refused_with_its_value(tmp_path: Path, written: object) -> None:
+    with pytest.raises(SearchSpaceError, match=r"`budget\.latency` must be .*budget\.latency="):
+        search_spaces.load(write(tmp_path, budget={"latency": written, "table": "latency.json"}))
+
+
+def test_a_latency_needs_its_table_and_most_bops_need_a_latency(tmp_path: Path) -> None:
+    with pytest.raises(
+        SearchSpaceError, match=r"`budget\.table` must be the file that igq profile"
+    ):
+        search_spaces.load(write(tmp_path, budget={"latency": "14 ms"}))
+    with pytest.raises(SearchSpaceError, match="`max_bops` must stand beside a budget of latency"):
+        search_spaces.load(write(tmp_path, budget={"uniform": 8}, max_bops={"uniform": 8}))
+    budget = {"latency": "14 ms", "table": "latency.json"}
+    space = search_spaces.load(write(tmp_path, budget=budget, max_bops={"uniform": 4}))
+    assert space.max_bops == UniformBudget(uniform=4)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +156,7 @@ def test_a_size_is_bytes_with_a_unit_or_bits_of_all_weights(
     assert SearchSpace.model_validate(dumped) == space
 
 
-BUDGET_KEYS = "`budget` must have exactly one of the keys uniform, bops, overhead"
+BUDGET_KEYS = "`budget` must have exactly one of the keys uniform, bops, overhead, latency"
 SIZE = "`max_size` must be a size such as 3.2 MB, or {weight_bits: 4}"
 UNITS = "`max_size` must be a size in B, kB, MB or GB, such as 3.2 MB"
 SHARE = "`budget.overhead` must be a share, more than 0 and at most 1, such as 3 % or 0.03"

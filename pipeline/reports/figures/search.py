@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from igq import Unit
 from igq.costs import Number
 from pipeline.analysis.comparison import Comparison
 from pipeline.reports.figures.style import COLOURS, blank
@@ -91,9 +92,15 @@ def draw_front(trials: Sequence[Trial], budget: Number) -> Any:
         label = f"knee: trial {bend.number}"
         axes.scatter(*place, marker="*", s=160, color=COLOURS["best"], zorder=5, label=label)
     axes.axvline(budget, color="black", linestyle=":", label="the space's budget")
-    axes.set(xlabel="bit operations of one image", ylabel="KL on search images, nats")
+    axes.set(xlabel=f"{_unit(trials)} of one image", ylabel="KL on search images, nats")
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure
+
+
+def _unit(trials: Sequence[Trial]) -> str:
+    """Return the name of the budget's unit, as an axis has it."""
+    unit = next(iter(trials[0].proposal.costs)) if trials else Unit.BOPS
+    return "nanoseconds" if unit is Unit.NANOSECONDS else "bit operations"
 
 
 def _places(trials: Sequence[Trial]) -> tuple[list[Number], list[float]]:

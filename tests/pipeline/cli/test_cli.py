@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import search_spaces
+from igq.runtime.library import library
 from pipeline.cli import main
 from pipeline.cluster import InProcess
 from pipeline.preparation.study import Study
@@ -466,3 +467,12 @@ def test_a_search_that_is_interrupted_and_then_killed_loses_no_trial_and_runs_no
         "random": 8,
         "sampler": 37,
     }
+
+
+@pytest.mark.skipif(library() is None, reason="the runtime is not built")
+def test_profile_writes_a_latency_table_and_prints_it(igq: Igq, tmp_path: Path) -> None:
+    said = igq("profile", "demo", "--target", "here", "--rounds", 2)
+    assert said.code == 0
+    assert "on here (" in said.out
+    assert "Wrote latency.json." in said.out
+    assert (tmp_path / "latency.json").is_file()

@@ -80,15 +80,15 @@ KEYS: tuple[tuple[dict[str, Any], str], ...] = (
     ),
     (
         {"budget": None},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget=None.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget=None.",
     ),
     (
         {"budget": 8},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget=8.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget=8.",
     ),
     (
         {"budget": {}},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget={}.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget={}.",
     ),
     (
         {"budget": {"uniform": 0}},
@@ -117,11 +117,11 @@ KEYS: tuple[tuple[dict[str, Any], str], ...] = (
     ),
     (
         {"budget": {"uniform": 2, "bops": 3}},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget={'bops': 3, 'uniform': 2}.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget={'bops': 3, 'uniform': 2}.",
     ),
     (
         {"budget": {"colour": 2}},
-        "`budget` must have exactly one of the keys uniform, bops, overhead, but got budget={'colour': 2}.",
+        "`budget` must have exactly one of the keys uniform, bops, overhead, latency, but got budget={'colour': 2}.",
     ),
     (
         {"max_size": "3"},
@@ -231,11 +231,17 @@ FILES: tuple[tuple[str, str], ...] = (
 )
 
 BUDGETS: tuple[tuple[str, str], ...] = (
-    ("", "`budget` must be uniform:GROUPS, bops:NUMBER or overhead:SHARE, but got ''."),
-    ("8", "`budget` must be uniform:GROUPS, bops:NUMBER or overhead:SHARE, but got '8'."),
+    (
+        "",
+        "`budget` must be uniform:GROUPS, bops:NUMBER, overhead:SHARE or latency:TIME, but got ''.",
+    ),
+    (
+        "8",
+        "`budget` must be uniform:GROUPS, bops:NUMBER, overhead:SHARE or latency:TIME, but got '8'.",
+    ),
     (
         "uniform",
-        "`budget` must be uniform:GROUPS, bops:NUMBER or overhead:SHARE, but got 'uniform'.",
+        "`budget` must be uniform:GROUPS, bops:NUMBER, overhead:SHARE or latency:TIME, but got 'uniform'.",
     ),
     ("uniform:", "`budget.uniform` must be a valid integer, but got budget.uniform=None."),
     (
@@ -256,7 +262,7 @@ BUDGETS: tuple[tuple[str, str], ...] = (
     ("overhead:nan%", "`budget.overhead` must be a number, but got budget.overhead='nan%'."),
     (
         "colour:3",
-        "`budget` must be uniform:GROUPS, bops:NUMBER or overhead:SHARE, but got 'colour:3'.",
+        "`budget` must be uniform:GROUPS, bops:NUMBER, overhead:SHARE or latency:TIME, but got 'colour:3'.",
     ),
     (
         "uniform:w9a9g9",

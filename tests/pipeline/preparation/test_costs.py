@@ -2,15 +2,26 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import search_spaces
-from igq import InfeasibleBudgetError, Layer, Limits, Setting, Unit, uniform
-from pipeline.preparation.costs import limits_of
+from igq import (
+    InfeasibleBudgetError,
+    InvalidArgumentError,
+    Layer,
+    Limits,
+    ProfileError,
+    Setting,
+    Unit,
+    uniform,
+)
+from igq.costs import Machine, Operator, Profile, Timing
+from igq.costs.latency import TIMED
+from pipeline.preparation.costs import limits_of, most_cost
 from search_spaces import parse_budget
 from tests.makers import bops_of
 
@@ -122,3 +133,98 @@ def test_tied_layers_share_their_setting(resolve: Resolve) -> None:
         "fc1",
         "fc2",
     }
+
+
+LATENCY: dict[str, Any] = {"budget": {"latency": "uniform:2", "table": "latency.json"}}
+
+
+def profile_of(layers: tuple[Layer, ...], space: search_spaces.SearchSpace) -> Profile:
+    """A table in which each group of each layer takes a ms, and 8 groups were not measured."""
+    operators = []
+    for layer in layers:
+        if layer.kind in TIMED:
+            weights = 4 if layer.weighted else None
+            numbers = (1, 2, 4) if layer.grouped else (None,)
+            settings = {
+                Setting(weights, layer.bits or 4, g): Timing(float(g or 1), 0.0) for g in numbers
+            }
+            shape = (layer.tokens, layer.channels, layer.outputs)
+            operators.append(Operator(layer.kind, shape, (layer.name,), settings))
+    machine = Machine("AMD EPYC", "avx512", 1)
+    return Profile("here", machine, "0.2.0", "tiny", space.scheme, tuple(operators), 1.0)
+
+
+class TestLatency:
+    @pytest.fixture
+    def space(self, write_space: Callable[..., Path], tmp_path: Path) -> search_spaces.SearchSpace:
+        changes = {"num_groups": [1, 2, 4, 8], **LATENCY}
+        return search_spaces.load(write_space(tmp_path, **changes))
+
+    def test_it_is_the_budget_and_bops_are_told_beside_it(
+        self, space: search_spaces.SearchSpace, layers: tuple[Layer, ...]
+    ) -> None:
+        limits = limits_of(space, layers, PARAMETERS, profile_of(layers, space))
+        timed = [layer for layer in layers if layer.kind in TIMED]
+        assert limits.budget == 1e6 * (1 + sum(2 if la.grouped else 1 for la in timed))
+        assert [limit.table.unit for limit in limits.limits] == [Unit.NANOSECONDS, Unit.BOPS]
+        assert [limit.table.unit for limit in limits.bounded] == [Unit.NANOSECONDS]
+        assert list(limits.costs(uniform(layers, 4))) == [Unit.NANOSECONDS, Unit.BOPS]
+        assert limits.overhead(limits.costs(uniform(layers, 4))) > 0
+
+    def test_settings_that_were_not_measured_are_not_offered(
+        self, space: search_spaces.SearchSpace, layers: tuple[Layer, ...]
+    ) -> None:
+        limits = limits_of(space, layers, PARAMETERS, profile_of(layers, space))
+        for limit in limits.limits:
+            for row in limit.table.layers.values():
+                assert {setting.num_groups for setting in row} == {1, 2, 4}
+
+    def test_a_time_is_taken_as_it_is_and_one_that_nothing_keeps_is_refused(
+        self, space: search_spaces.SearchSpace, layers: tuple[Layer, ...]
+    ) -> None:
+        profile = profile_of(layers, space)
+        for written, most in (("14.5 ms", 14_500_000), ("20ms", 20_000_000)):
+            wanted = space.model_copy(update={"budget": parse_budget(f"latency:{written}")})
+            assert limits_of(wanted, layers, PARAMETERS, profile).budget == most
+        wanted = space.model_copy(update={"budget": parse_budget("latency:1ms")})
+        with pytest.raises(InfeasibleBudgetError, match=r"fastest .* ms, but got budget=1 ms"):
+            limits_of(wanted, layers, PARAMETERS, profile)
+
+    def test_bops_can_be_limited_besides(
+        self, space: search_spaces.SearchSpace, layers: tuple[Layer, ...]
+    ) -> None:
+        both = space.model_copy(update={"max_bops": parse_budget("uniform:1")})
+        limits = limits_of(both, layers, PARAMETERS, profile_of(layers, space))
+        assert limits.fits(uniform(layers, 1))
+        assert not limits.fits(uniform(layers, 2))
+
+    def test_noise_makes_no_uniform_setting_cheaper_than_the_fewest_groups(
+        self, space: search_spaces.SearchSpace, layers: tuple[Layer, ...]
+    ) -> None:
+        profile = profile_of(layers, space)
+        faster = tuple(
+            replace(made, timings={s: Timing(1.0 / (s.num_groups or 1), 0.0) for s in made.timings})
+            for made in profile.operators
+        )
+        noisy = limits_of(space, layers, PARAMETERS, replace(profile, operators=faster))
+        assert noisy.budget == noisy.table.minimum
+
+    def test_a_uniform_setting_that_was_not_measured_is_refused(
+        self, space: search_spaces.SearchSpace, layers: tuple[Layer, ...]
+    ) -> None:
+        wanted = space.model_copy(update={"budget": parse_budget("latency:uniform:8")})
+        with pytest.raises(ProfileError, match="must have 8 measured for"):
+            limits_of(wanted, layers, PARAMETERS, profile_of(layers, space))
+
+    def test_a_budget_in_another_unit_is_refused(
+        self, space: search_spaces.SearchSpace, layers: tuple[Layer, ...]
+    ) -> None:
+        profile = profile_of(layers, space)
+        limits = limits_of(space, layers, PARAMETERS, profile)
+        with pytest.raises(
+            InvalidArgumentError, match=r"unit of the study's, latency, .* uniform 2"
+        ):
+            most_cost(parse_budget("uniform:2"), space, layers, limits.table, profile)
+        bops = limits.limits[1].table
+        with pytest.raises(InvalidArgumentError, match=r"unit of the study's, bops, .* 14 ms"):
+            most_cost(parse_budget("latency:14ms"), space, layers, bops)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
-from igq import Setting
+from igq import Setting, Unit
 from pipeline.analysis.comparison import Comparison
 from pipeline.intervals import Interval
 from pipeline.reports.allocations import block_grid, weight_of

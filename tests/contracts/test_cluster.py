@@ -78,7 +78,7 @@ class FakeFeed:
         self.on_report()
         return self.stop_after.get(number) == chunk
 
-    def finish(self, number: int, seconds: float, error: str | None = None) -> None:
+    def finish(self, number: int, seconds: float, error: str | None = None, node: str = "") -> None:
         self._note()
         self.finished.append((number, error))
         self.seconds.append(seconds)

@@ -56,6 +56,18 @@ class Setting:
             )
         return cls(*(None if part is None else int(part) for part in match.groups()))
 
+    def limited_to(self, like: "Setting") -> "Setting":
+        """Return the parts that `like` has too: those that a layer offers, of its tie's setting.
+
+        >>> str(Setting(4, 6, 8).limited_to(Setting(weight_bits=3)))
+        'w4'
+        """
+        return Setting(
+            None if like.weight_bits is None else self.weight_bits,
+            None if like.activation_bits is None else self.activation_bits,
+            None if like.num_groups is None else self.num_groups,
+        )
+
     @property
     def plain(self) -> int | str:
         """The setting as JSON holds it: a whole number where only groups are chosen.

@@ -106,7 +106,7 @@ def _given_to_all(table: CostTable, settings: Iterable[Setting]) -> list[Allocat
     """Return allocations of one setting to all layers, with the cheapest allocation of all."""
     cheapest = Allocation.of({name: table.settings(name)[0] for name in table.layers})
     alike = (
-        Allocation.of({name: _like(known, setting) for name, known in table.layers.items()})
+        Allocation.of({n: setting.limited_to(next(iter(row))) for n, row in table.layers.items()})
         for setting in settings
     )
     return sorted(dict.fromkeys((cheapest, *alike)), key=table.of)
@@ -123,13 +123,3 @@ def _everywhere(table: CostTable) -> list[Setting]:
 
     parts = map(values, ("weight_bits", "activation_bits", "num_groups"))
     return [Setting(*whole) for whole in product(*parts)]
-
-
-def _like(known: Iterable[Setting], setting: Setting) -> Setting:
-    """Return the parts of a setting that these settings have."""
-    like = next(iter(known))
-    return Setting(
-        None if like.weight_bits is None else setting.weight_bits,
-        None if like.activation_bits is None else setting.activation_bits,
-        None if like.num_groups is None else setting.num_groups,
-    )

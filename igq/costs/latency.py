@@ -19,8 +19,7 @@ from igq.layer import Kind, Layer
 from igq.scheme import Scheme
 from igq.settings import Options, Setting
 
-NANOSECONDS = 10**6
-"""Of a millisecond."""
+NANOSECONDS_IN_MS = 10**6
 TIMED = (Kind.EMBEDDING, Kind.LINEAR, Kind.SOFTMAX, Kind.HEAD)
 """Kinds of layers that an operator stands for."""
 
@@ -164,7 +163,7 @@ def latency_table(
         name: _offered(name, row) for name, row in ties.entries(layers, options, cost).items()
     }
     rest = [cost(layer, Setting()) for layer in layers if layer.name not in chosen]
-    fixed = round(profile.rest_ms * NANOSECONDS) + sum(rest)
+    fixed = round(profile.rest_ms * NANOSECONDS_IN_MS) + sum(rest)
     if fixed == inf:
         raise ProfileError(f"a latency table must have w{base[0]}a{base[1]} measured, but has not.")
     return CostTable(Unit.NANOSECONDS, entries, fixed=int(fixed))
@@ -176,7 +175,7 @@ def nanoseconds(profile: Profile, layer: Layer, setting: Setting, base: tuple[in
     if operator is None:
         return 0.0
     timing = operator.timings.get(whole_setting(layer, setting, base))
-    return inf if timing is None else float(round(timing.median_ms * NANOSECONDS))
+    return inf if timing is None else float(round(timing.median_ms * NANOSECONDS_IN_MS))
 
 
 def whole_setting(layer: Layer, setting: Setting, base: tuple[int, int]) -> Setting:

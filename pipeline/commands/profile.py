@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import igq
 from igq import Layer, RuntimeLibraryError, Setting, UnsupportedModelError
 from igq.costs import Operator, Profile, Timing, latency_table
-from igq.costs.latency import NANOSECONDS, whole_setting
+from igq.costs.latency import NANOSECONDS_IN_MS, whole_setting
 from igq.progress import Progress
 from igq.runtime import deploy, targets
 from igq.runtime.deployment import DeployedBlock
@@ -293,5 +293,5 @@ def _rest(
         weight_bits, bits = space.base_bits
         options = Options((weight_bits,), (bits,), (number,))
         table = latency_table(made, layers, space.scheme, options)
-        rests.append(ms - table.maximum / NANOSECONDS)
+        rests.append(ms - table.maximum / NANOSECONDS_IN_MS)
     return max(0.0, fmean(rests))

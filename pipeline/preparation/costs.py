@@ -6,7 +6,7 @@ from math import inf
 
 from igq import CostTable, InvalidArgumentError, Layer, Limit, Limits, ProfileError, Tie, Unit
 from igq.costs import Number, Profile, bops_table, latency_table, size_table, tie_layers
-from igq.costs.latency import NANOSECONDS
+from igq.costs.latency import NANOSECONDS_IN_MS
 from igq.costs.size import size_with
 from igq.settings import Options, Setting
 from search_spaces import (
@@ -92,7 +92,7 @@ def most_cost(
             assert profile is not None  # the table was made of it
             return _uniform_latency(profile, space, layers, written.partition(":")[2])
         case LatencyBudget(latency=float(most)):
-            return round(most * NANOSECONDS)
+            return round(most * NANOSECONDS_IN_MS)
     raise AssertionError(budget)
 
 
@@ -115,12 +115,7 @@ def _uniform_latency(
     table = latency_table(profile, layers, space.scheme, options, space.base_bits)
     chosen: dict[str, Setting] = {}
     for name, row in table.layers.items():
-        like = next(iter(row))
-        chosen[name] = Setting(
-            None if like.weight_bits is None else weights,
-            None if like.activation_bits is None else bits,
-            None if like.num_groups is None else groups,
-        )
+        chosen[name] = Setting(weights, bits, groups).limited_to(next(iter(row)))
         if chosen[name] not in row:
             raise ProfileError(
                 f"a latency table must have {chosen[name]} measured for {name}, but has not."

@@ -3,7 +3,7 @@
 `igq.formats` shows them in the JSON files beside the manifest, and in the model card.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -66,7 +66,8 @@ def costs_of(
         size_table(layers, space.options, parameters),
     )
     costs: dict[str, dict[str, Any]] = {}
-    chosen = {name: _of_layer(row, allocation[name]) for name, row in tables[0].layers.items()}
+    offered = {name: next(iter(row)) for name, row in tables[0].layers.items()}
+    chosen = {name: allocation[name].limited_to(like) for name, like in offered.items()}
     for table in tables:
         for name, setting in chosen.items():
             costs.setdefault(name, {})[table.unit.value] = table.cost(name, setting)
@@ -75,16 +76,6 @@ def costs_of(
         "totals": {table.unit.value: table.of(chosen) for table in tables},
         "fixed_costs": {t.unit.value: t.fixed for t in tables},
     }
-
-
-def _of_layer(row: Iterable[Setting], setting: Setting) -> Setting:
-    """Return the parts of a setting that a layer has, as tied layers share one with all parts."""
-    like = next(iter(row))
-    return Setting(
-        None if like.weight_bits is None else setting.weight_bits,
-        None if like.activation_bits is None else setting.activation_bits,
-        None if like.num_groups is None else setting.num_groups,
-    )
 
 
 def limits_of(limits: Limits) -> dict[str, Any]:

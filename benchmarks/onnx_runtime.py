@@ -23,14 +23,12 @@ import torch
 from torch import Tensor, nn
 
 import igq
-from benchmarks.real import SCHEMES, arguments_for, bench, load, machine
+from benchmarks.real import SCHEMES, arguments_for, bench, load, logits_of, machine
 from igq.evaluation import divergences
 from igq.formats.onnx.operators import onnx_with_operators
 from igq.formats.onnx.plain import plain_graph
 from igq.quantized import with_slots
 from igq.runtime import deploy, library_path, targets
-
-BATCH = 16
 
 
 def main() -> None:
@@ -125,11 +123,11 @@ def _print_agreement(options: argparse.Namespace) -> None:
     quantized = quantized_of(measured.model, measured.calibration, options)
     images = measured.images
     moved = images + 1e-6 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    of_torch = _logits(quantized, images)
+    of_torch = logits_of(quantized, images)
     rows = {
         "torch": of_torch,
-        "torch, images moved by 1e-6": _logits(quantized, moved),
-        "igq's runtime": _logits(deploy(quantized), images),
+        "torch, images moved by 1e-6": logits_of(quantized, moved),
+        "igq's runtime": logits_of(deploy(quantized), images),
     }
     print(f"{options.model}, {len(images)} images\n")
     print(
@@ -141,11 +139,6 @@ def _print_agreement(options: argparse.Namespace) -> None:
         top1 = (logits.argmax(-1) == measured.labels).float().mean()
         same = (logits.argmax(-1) == of_torch.argmax(-1)).float().mean()
         print(f"| {name} | {kl:.4f} | {kl / base:.3f} | {top1:.4f} | {same:.3f} |")
-
-
-@torch.inference_mode()
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([model(batch) for batch in images.split(BATCH)])
 
 
 if __name__ == "__main__":

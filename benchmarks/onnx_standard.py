@@ -20,17 +20,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import igq
-from benchmarks.real import Bench, arguments_for, bench, machine
+from benchmarks.real import BATCH, Bench, arguments_for, bench, logits_of, machine
 from igq.evaluation import divergences
 from igq.formats.onnx import write_onnx
 from igq.formats.onnx.plain import plain_graph
 from igq.formats.onnx.verification import differences
 from igq.quantized import with_slots
-
-BATCH = 16
 
 
 def main() -> None:
@@ -112,7 +110,7 @@ def _print_agreement(written: bytes, quantized: nn.Module, measured: Bench) -> N
 
     images = measured.images
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    of_torch, moved = _of_torch(quantized, images), _of_torch(quantized, images + 1e-6 * noise)
+    of_torch, moved = logits_of(quantized, images), logits_of(quantized, images + 1e-6 * noise)
     session = _sessions(written, written, 1)["quantized"]
     outputs = [session.run(None, {"images": b.numpy()})[0] for b in images.split(BATCH)]
     spread = (of_torch.max() - of_torch.min()).item()
@@ -135,11 +133,6 @@ def _print_agreement(written: bytes, quantized: nn.Module, measured: Bench) -> N
     for kind, is_kind in (("linear layers", False), ("stages", True)):
         shares = [value for name, value in found.items() if name.startswith("stage ") is is_kind]
         print(f"\n{kind} on their own input: median {median(shares):.1e}, worst {max(shares):.1e}")
-
-
-@torch.inference_mode()
-def _of_torch(model: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([model(batch) for batch in images.split(BATCH)])
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from igq.evaluation import accuracy, log_probabilities
 from pipeline.data import Preprocessing, draw, open_source
 
 ASSETS = Path(os.environ.get("IGQ_ASSETS", Path(__file__).parents[2] / "shared" / "assets"))
+BATCH = 16
 CALIBRATION_IMAGES = 32
 DIGITS = "digits"
 """The name of the demo's model, whose weights and images the project has."""
@@ -91,6 +92,12 @@ def bench(options: argparse.Namespace) -> Bench:
     images, labels = drawn("shown", options.images, 0)
     calibration, _ = drawn("calibration", CALIBRATION_IMAGES, options.seed)
     return Bench(model, calibration, images, labels, log_probabilities(model, images))
+
+
+@torch.inference_mode()
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Return a model's logits of all images, a batch at a time."""
+    return torch.cat([model(batch) for batch in images.split(BATCH)])
 
 
 def machine() -> str:

@@ -19,6 +19,7 @@ COMMANDS = {
     "exhaustive": SMALL,
     "fidelity": f"{SMALL} --allocations 3",
     "final_round": "--seeds 1 --trials 6 --splits 1",
+    "fit_gelu": "",
     "gpu_check": "--device cpu --small --models vit_tiny_patch16_224 --schemes best",
     "inputs": f"{SMALL} --rows 0 12",
     "latency": "--model demo --allocations 3 --rounds 3",

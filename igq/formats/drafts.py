@@ -26,7 +26,7 @@ SCHEMA = 1
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """Give a folder to write; it becomes `path` if all goes well, and vanishes if not.
 
     Raises:

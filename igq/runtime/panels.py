@@ -42,9 +42,9 @@ class LinearLayer:
     quantizer: Quantizer
     bias: Float[Tensor, " outputs"] | None = None
     signs: Float[Tensor, " width"] | None = None
-    """Of the rotation of its input."""
+    """The signs that begin the rotation of its input; None where the input is not rotated."""
     norm: nn.LayerNorm | None = None
-    """Applied to its input."""
+    """The normalisation of its input; None where the input is taken as it is."""
     gelu: bool = False
     """Whether GELU is applied to its output."""
 

@@ -1,4 +1,4 @@
-"""What a machine has for searches: versions, processors, a compiler, and folders to write in."""
+"""Check what searches need of a machine: versions, processors, a compiler, writable folders."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ class Finding:
     name: str
     good: bool
     said: str
-    """What was found, and what to do where that is not good."""
+    """The observation, and the remedy where it is not good."""
 
 
 def diagnose(out: Path = Path("studies"), cluster: str | None = None) -> list[Finding]:

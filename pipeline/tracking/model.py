@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 from PIL import Image
 
-from igq.formats.drafts import appearing
+from igq.formats.drafts import new_folder
 from pipeline.classifier import open_classifier
 
 IMAGE, PIXELS, ARTIFACT = "image", "pixels", "artifact"
@@ -40,7 +40,7 @@ def write_mlflow_model(artifact: Path, out: Path) -> Path:
             cannot be written.
     """
     classifier = open_classifier(artifact)
-    with appearing(out) as draft:
+    with new_folder(out) as draft:
         save_model(
             path=str(draft),
             python_model=str(Path(__file__).with_name("served.py")),

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from igq.errors import ArtifactError
-from igq.formats.drafts import appearing
+from igq.formats.drafts import new_folder
 from igq.formats.integrity import file_entry, sealed
 from igq.formats.native.card import card
 from igq.formats.native.manifest import MANIFEST, TENSORS, manifest_of
@@ -51,7 +51,7 @@ def save(model: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = N
     if path.exists():
         raise ArtifactError(f"`path` must not exist yet, but {path} does.")
     manifest, tensors = manifest_of(model, _as_json(notes or {})), tensors_of(model)
-    with appearing(path) as draft:
+    with new_folder(path) as draft:
         _write(draft, manifest, tensors, layers(model))
         _check_same(draft, model, tensors)
     return path

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from igq.errors import ArtifactError
-from igq.formats.drafts import appearing, seal
+from igq.formats.drafts import new_folder, seal
 from igq.formats.onnx.parts import PACKED_BITS
 from igq.formats.onnx.plain import plain_graph
 from igq.formats.onnx.verification import verify
@@ -39,7 +39,7 @@ def write_folder(
         ArtifactError: `path` exists already or cannot be written.
     """
     preprocessing = _json(notes.get("preprocessing") or _preprocessing(model))
-    with appearing(path) as draft:
+    with new_folder(path) as draft:
         (draft / FILE).write_bytes(exported.SerializeToString(deterministic=True))
         (draft / PREPROCESSING).write_text(preprocessing)
         seal(draft, kind)

@@ -1,5 +1,4 @@
-#include "runtime.h"
-
+// The library's functions for ctypes, the choice of kernels, and the threads and memory they use.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -9,6 +8,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "kernels.h"
 
 namespace igq {
 
@@ -154,6 +155,7 @@ Arena::Arena() : chunk_(t_chunks.chunk), used_(t_chunks.used) {}
 Arena::~Arena() { t_chunks.chunk = chunk_, t_chunks.used = used_; }
 void* Arena::bytes(int64_t size) { return t_chunks.take(size_t(size)); }
 
+// Use this many threads from now on; 1 where it is less.
 void set_threads(int64_t count) {
   count = std::max<int64_t>(1, std::min<int64_t>(count, 256));
   std::lock_guard<std::mutex> lock(g_mutex);

@@ -113,8 +113,8 @@ def _final(shown: Shown, final: Final) -> Picture:
     return Picture(
         "final",
         "How was the winner chosen?",
-        f"Finalists on images that no proposal was made from; trial {final.winner} won. Those that "
-        "were surely not the best saw fewer images.",
+        f"KL of each finalist on the final images, which no proposal depends on. Trial "
+        f"{final.winner} won. Finalists that fell clearly behind were shown fewer images.",
         draw_final(final, shown.trials),
     )
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from benchmarks.real import machine
+
 LIMIT = 5.3
 """Where x is clamped: erf(x / sqrt 2) is 1 - 1.2e-7 there."""
 TOP, BOTTOM = 6, 4
@@ -20,6 +22,7 @@ Floats = NDArray[np.float64]
 
 def main() -> None:
     """Print the coefficients of P and Q, and the greatest error of GELU in float32."""
+    print(machine())
     top, bottom = fit()
     print("P:", [float(np.float32(value)) for value in top])
     print("Q:", [float(np.float32(value)) for value in bottom])

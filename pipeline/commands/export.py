@@ -17,7 +17,7 @@ from pipeline.files import appearing
 from pipeline.preparation.costs import most_cost
 from pipeline.preparation.notes import notes_of
 from pipeline.preparation.study import Study
-from pipeline.study.best import chosen, front
+from pipeline.study.best import chosen, completed, front
 from pipeline.study.final import Final
 from pipeline.study.trials import Trial
 from search_spaces import Budget
@@ -151,8 +151,22 @@ def _taken(study: Study, wanted: Wanted) -> tuple[Trial, Final | None]:
         profile = study.definition.profile
         most = most_cost(wanted.budget, study.space, study.layers, limits.table, profile)
         limits = limits.with_budget(most).check()
-    final = study.final() if limits.budget == study.budget else None
+    final = _final(study, limits.budget)
     return _best(study, limits.budget, final), final
+
+
+def _final(study: Study, budget: Number) -> Final | None:
+    """Return the final round where its winner is the best within a budget; else None.
+
+    It is where the winner is within the budget and no trial between the study's budget and this
+    one could be better. A front (`--front`) has such trials.
+    """
+    final = study.final()
+    if final is None:
+        return None
+    winner = next(t for t in study.trials() if t.number == final.winner)
+    beyond = (t for t in completed(study.trials(), budget) if t.proposal.cost > study.budget)
+    return final if winner.proposal.cost <= budget and next(beyond, None) is None else None
 
 
 def _numbered(study: Study, number: int) -> Trial:

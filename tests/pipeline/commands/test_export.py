@@ -35,6 +35,7 @@ from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.preparation.cache import load_candidates, load_corrected
 from pipeline.preparation.models import load_model
+from pipeline.preparation.study import Study
 from pipeline.study.best import best, completed
 from pipeline.study.final import Final, save_final
 from pipeline.study.folder import Folder
@@ -213,9 +214,30 @@ class TestFinalRound:
         exported = export(study, tmp_path / "artifact", budget=parse_budget("uniform:2"))
         assert exported.trial == ranked[-1]
 
-    def test_another_budget_has_had_none(
+    def test_a_larger_budget_keeps_it_where_nothing_costlier_was_tried(
         self, study: Path, ranked: list[Trial], tmp_path: Path
     ) -> None:
+        exported = export(study, tmp_path / "artifact", budget=parse_budget("uniform:4"))
+        assert exported.trial == ranked[-1]
+        assert exported.notes["final_kl"] == 0.4
+
+    def test_a_budget_that_its_winner_does_not_fit_has_had_none(
+        self, study: Path, ranked: list[Trial], tmp_path: Path
+    ) -> None:
+        costs = {trial.number: trial.proposal.cost for trial in ranked}
+        costliest, least = max(costs, key=lambda n: costs[n]), min(costs.values())
+        assert least < costs[costliest]
+        save_final(Folder(study).final, Final({costliest: (0.4,)}, costliest))
+        exported = export(study, tmp_path / "artifact", budget=parse_budget(f"bops:{least}"))
+        assert exported.trial == completed(ranked, least)[0]
+        assert exported.notes["final_kl"] is None
+
+    def test_a_budget_beyond_the_study_s_has_had_none_where_costlier_trials_completed(
+        self, study: Path, ranked: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """As a front has them, whose trials have budgets of their own."""
+        costliest = max(trial.proposal.cost for trial in ranked)
+        monkeypatch.setattr(Study, "budget", costliest - 1)
         exported = export(study, tmp_path / "artifact", budget=parse_budget("uniform:4"))
         assert exported.trial == ranked[0]
         assert exported.notes["final_kl"] is None
@@ -229,15 +251,15 @@ class TestFinalRound:
             assert exported.trial == trial
             assert (exported.notes["result"] is not None) == (trial == searched.result.best)
 
-    def test_a_damaged_one_is_refused_only_where_it_decides(
-        self, study: Path, ranked: list[Trial], tmp_path: Path
+    @pytest.mark.parametrize("budget", [None, "uniform:4"])
+    def test_a_damaged_one_is_refused(
+        self, study: Path, budget: str | None, tmp_path: Path
     ) -> None:
         Folder(study).final.write_text("{}")
+        within = None if budget is None else parse_budget(budget)
         with pytest.raises(StudyError, match="must hold a study's final round"):
-            export(study, tmp_path / "artifact")
+            export(study, tmp_path / "artifact", budget=within)
         assert not (tmp_path / "artifact").exists()
-        budget = parse_budget("uniform:4")
-        assert export(study, tmp_path / "artifact", budget=budget).trial == ranked[0]
 
 
 class TestTrial:

@@ -18,9 +18,10 @@ folder, file = Path(sys.argv[1]), sys.argv[2]
 config = json.loads((folder / "preprocessing.json").read_text())["config"]
 channels, height, width = config["input_size"]
 image = Image.open(file).convert("L" if channels == 1 else "RGB")
-share = math.floor(height / config["crop_pct"]) / min(image.size)
+short = math.floor(height / config["crop_pct"])  # the other side is rounded down
 filter = Image.Resampling[config["interpolation"].upper()]
-image = image.resize((round(image.width * share), round(image.height * share)), filter)
+sides = [length * short // min(image.size) for length in image.size]
+image = image.resize(sides, filter)
 left, top = round((image.width - width) / 2), round((image.height - height) / 2)
 pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32) / 255
 pixels = (pixels.reshape(height, width, channels) - config["mean"]) / config["std"]

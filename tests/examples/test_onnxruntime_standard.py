@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnxruntime_standa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(40, 60), (60, 45)])
+@pytest.mark.parametrize("size", [(40, 60), (60, 45), (53, 41)])
 def test_it_prints_the_likeliest_classes(size: tuple[int, int], tmp_path: Path) -> None:
     torch.manual_seed(0)
     vit = igq.create("vit_tiny_patch16_224", {"img_size": 32, "depth": 1, "num_classes": 10})

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from igq.runtime import targets
+
 PACKAGES = ("torch", "timm", "numpy", "pillow", "ray", "optuna", "mlflow", "onnx", "onnxruntime")
 _OPTIONAL = ("onnx", "onnxruntime")
 
@@ -39,7 +41,8 @@ def diagnose(out: Path = Path("studies"), cluster: str | None = None) -> list[Fi
     >>> next(finding.good for finding in diagnose() if finding.name == "python")
     True
     """
-    findings = [*_versions(), _processor(), _gpu(), _compiler(), _writable("studies", out)]
+    findings = [*_versions(), _processor(), _gpu(), _compiler(), _runtime()]
+    findings.append(_writable("studies", out))
     findings += [_writable("temporary files", Path(tempfile.gettempdir())), _sqlite()]
     if cluster is not None:
         findings.append(_reachable(cluster))
@@ -75,6 +78,14 @@ def _compiler() -> Finding:
     if found is None:
         return Finding("compiler", False, "none: --engine compiled needs a C++ compiler")
     return Finding("compiler", True, found)
+
+
+def _runtime() -> Finding:
+    found = targets()
+    if not found:
+        remedy = "not compiled, so that exported models are slow: pip install . with a C++ compiler"
+        return Finding("runtime", False, remedy)
+    return Finding("runtime", True, f"compiled, with {', '.join(found)}")
 
 
 def _writable(name: str, folder: Path) -> Finding:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
+from pipeline.commands import doctor
 from pipeline.commands.doctor import Finding, diagnose
 
 
@@ -67,3 +68,14 @@ def test_the_command_prints_json_and_exits_with_1_where_something_is_amiss(
     assert ended.value.code == 1
     amiss = [row["name"] for row in json.loads(capsys.readouterr().out) if not row["good"]]
     assert "cluster" in amiss
+
+
+def test_a_runtime_that_is_not_compiled_is_amiss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "targets", lambda: ("avx2", "portable"))
+    assert found("runtime", diagnose(tmp_path)).said == "compiled, with avx2, portable"
+    monkeypatch.setattr(doctor, "targets", tuple)
+    finding = found("runtime", diagnose(tmp_path))
+    assert not finding.good
+    assert "pip install ." in finding.said

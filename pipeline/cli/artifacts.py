@@ -48,8 +48,16 @@ def export(
     console.print(
         f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
         f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}.\n"
-        f"Next: igq evaluate {exported.path} --images DIR"
+        f"Next: {_after(exported.path, format)}"
     )
+
+
+def _after(path: Path, format: str) -> str:
+    """Return the command that an exported model is tried with: only `native` is read by igq."""
+    formats = format.split(",")
+    if "native" not in formats:
+        return f"igq verify {path if len(formats) == 1 else path / formats[0]}"
+    return f"igq evaluate {path if len(formats) == 1 else path / 'native'} --images DIR"
 
 
 def evaluate(

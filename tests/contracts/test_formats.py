@@ -112,6 +112,14 @@ def test_it_is_the_same_when_it_is_written_again(
     assert torch.equal(predict(again, images), predict(written, images))
 
 
+def test_igq_names_a_format_that_it_does_not_read(name: str, written: Path) -> None:
+    if name == "native":
+        assert igq.load(written)
+    else:
+        with pytest.raises(ArtifactError, match=f"must be of the format native, but is {name};"):
+            igq.load(written)
+
+
 def test_nothing_in_it_is_code(written: Path) -> None:
     for file in files_of(written):
         assert file.suffix in SUFFIXES

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from igq.allocation import Allocation
 from igq.errors import ArtifactError, IgqError
-from igq.formats.drafts import check_seal, is_sealed
+from igq.formats.drafts import SEAL, check_seal, is_sealed
 from igq.formats.integrity import (
     DamagedError,
     check_files,
@@ -100,6 +100,8 @@ def load(path: str | Path) -> Artifact:
     folder = Path(path)
     try:
         return _load(folder, _manifest(folder))
+    except ArtifactError:
+        raise
     except (DamagedError, IgqError, OSError) as error:
         raise _unreadable(folder, error) from error
 
@@ -139,6 +141,12 @@ def _unreadable(folder: Path, error: Exception) -> ArtifactError:
 def _manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a folder whose files have the digests that it notes."""
     manifest = read_object(folder, MANIFEST)
+    if manifest.get("format") == SEAL:
+        kind = check_seal(folder)["kind"]
+        raise ArtifactError(
+            f"{folder} must be of the format native, but is {kind}; run that in onnxruntime "
+            "(docs/how-to/runtime.md), or export native."
+        )
     if manifest.get("format") != FORMAT:
         raise DamagedError(
             MANIFEST, f"`format` must be {FORMAT}, but is {manifest.get('format')!r:.40}"

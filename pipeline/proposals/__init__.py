@@ -1,5 +1,6 @@
 """Proposals: which allocation to try next, and when to stop. The only importer of Optuna."""
 
-from pipeline.proposals.proposals import Baselines, Proposals, read_trials
+from pipeline.proposals.journal import read_trials
+from pipeline.proposals.proposals import Baselines, Proposals
 
 __all__ = ["Baselines", "Proposals", "read_trials"]

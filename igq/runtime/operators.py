@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from igq.errors import RuntimeLibraryError
+from igq.errors import IgqWarning, RuntimeLibraryError
 from igq.runtime import reference
 from igq.runtime.library import checked, library
 
@@ -112,6 +112,7 @@ def _say_slow() -> None:
     warnings.warn(
         "igq's compiled runtime is not installed, so that this runs in torch, several times "
         "slower; install a wheel, or build it: `pip install .` with a C++ compiler.",
+        IgqWarning,
         stacklevel=3,
     )
 

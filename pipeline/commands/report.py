@@ -9,7 +9,7 @@ from pipeline.files import appearing, read_json
 from pipeline.preparation.sensitivities import kept
 from pipeline.reports.figures import Shown
 from pipeline.reports.html import Page, html
-from pipeline.reports.sentences import export_command, search_command, title
+from pipeline.reports.sentences import export_command, had_rivals, search_command, title
 
 NAME = "report.html"
 
@@ -47,6 +47,7 @@ def report(
 def _page(result: Result) -> Page:
     study, folder = result.study, result.folder
     definition, trials = study.definition, result.trials
+    again = search_command(definition, len(trials), had_rivals(result.comparisons))
     shown = Shown(
         trials,
         study.budget,
@@ -64,7 +65,7 @@ def _page(result: Result) -> Page:
         reference_top1=result.validation.reference_top1 if result.validation else None,
         definition=_definition(result),
         system=read_json(folder.system) if folder.system.exists() else {},
-        commands=[search_command(definition, len(trials)), export_command(folder.path)],
+        commands=[again, export_command(folder.path)],
     )
 
 

@@ -16,7 +16,7 @@ from igq.formats.onnx.plain import plain_graph
 from igq.formats.onnx.verification import verify
 from igq.quantized import quantized_weights, quantizers
 
-FILE, PREPROCESSING = "model.onnx", "preprocessing.json"
+FILE, PREPROCESSING, CLASSES = "model.onnx", "preprocessing.json", "classes.json"
 MOST_BYTES = 2**31 - 2**24
 """The most bytes of weights: a file of 2 GB, less the graph."""
 
@@ -33,7 +33,7 @@ def write(model: nn.Module, path: Path, notes: Mapping[str, Any]) -> Path:
 def write_folder(
     exported: onnx.ModelProto, model: nn.Module, path: Path, notes: Mapping[str, Any], kind: str
 ) -> Path:
-    """Write an ONNX model, its preprocessing and their digests to a new folder.
+    """Write an ONNX model, its preprocessing, class names and their digests to a new folder.
 
     Raises:
         ArtifactError: `path` exists already or cannot be written.
@@ -42,6 +42,8 @@ def write_folder(
     with new_folder(path) as draft:
         (draft / FILE).write_bytes(exported.SerializeToString(deterministic=True))
         (draft / PREPROCESSING).write_text(preprocessing)
+        if notes.get("classes") is not None:
+            (draft / CLASSES).write_text(_json(notes["classes"]))
         seal(draft, kind)
     return path
 

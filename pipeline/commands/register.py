@@ -152,7 +152,7 @@ def judge(own: Scores, champion: Scores | None, version: int) -> tuple[str, str]
     return CHAMPION if better else CHALLENGER, reason
 
 
-def _apart(one: Sequence[float], other: Sequence[float]) -> Interval:
+def _apart(one: Sequence[float | bool], other: Sequence[float | bool]) -> Interval:
     return interval([float(a) - float(b) for a, b in zip(one, other, strict=True)])
 
 

@@ -88,6 +88,8 @@ class Trial:
     """How many images each report covered: their running means are the trial's curve."""
     node: str = field(default="", compare=False)
     """The host that evaluated it, where it is known."""
+    ended: float = field(default=0.0, compare=False)
+    """When the driver noted its end, in seconds since 1970; 0 where that is not known."""
 
     @property
     def number(self) -> int:

@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
+from urllib.request import urlopen
 
 import numpy as np
 
@@ -97,10 +98,10 @@ def server(folder: Path, seconds: float) -> Iterator[Delayed]:
 
 def _wait(port: int) -> None:
     for _ in range(600):
-        try:
-            return socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            time.sleep(0.5)
+        with suppress(OSError):
+            urlopen(f"http://127.0.0.1:{port}/health", timeout=60).close()
+            return
+        time.sleep(0.5)
     raise TimeoutError("MLflow's server did not start within five minutes")
 
 

@@ -99,10 +99,10 @@ class Registry:
         """Give the champion, in a folder that goes away; None where there is none."""
         with tempfile.TemporaryDirectory() as folder:
             with reaching(self.uri):
-                found = _champion(connect(self.uri), self.name)
+                found = _champion(client := connect(self.uri), self.name)
                 if found is not None:
-                    source = f"models:/{self.name}/{found.version}"
-                    download_artifacts(source, dst_path=folder, tracking_uri=self.uri)
+                    place = client.get_model_version_download_uri(self.name, found.version)
+                    download_artifacts(place, dst_path=folder, tracking_uri=self.uri)
             yield None if found is None else _read(self.name, int(found.version), Path(folder))
 
     def add(self, entry: Entry, alias: str) -> int:
@@ -115,7 +115,7 @@ class Registry:
                 self.name,
                 logged.artifact_location,  # MLflow would look for models:/ID in its default store
                 self.run,
-                dict(entry.tags),
+                {**entry.tags, "igq.model": logged.model_id},
                 description=entry.description,
                 model_id=logged.model_id,
             )

@@ -10,8 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from mlflow import MlflowClient
@@ -38,13 +40,15 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+def wait_for(port: int, process: "subprocess.Popen[bytes]", path: str | None = None) -> None:
+    """Wait until a port is open, or with `path` until a page is there."""
     end = time.monotonic() + 400
     while time.monotonic() < end and process.poll() is None:
-        try:
-            return socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            time.sleep(0.2)
+        with suppress(OSError):
+            if path is None:
+                return socket.create_connection(("127.0.0.1", port)).close()
+            return urlopen(f"http://127.0.0.1:{port}{path}", timeout=60).close()
+        time.sleep(0.2)
     raise AssertionError(f"nothing listens at {port}; exit code {process.poll()}")
 
 
@@ -83,7 +87,7 @@ def proxy(
     command += ["--backend-store-uri", database, "--artifacts-destination", str(artifacts)]
     folder = tmp_path_factory.mktemp("server")
     with subprocess.Popen(command, cwd=folder, **QUIET) as server:
-        wait_for(port, server)
+        wait_for(port, server, "/health")
         late = Delayed(port, LATE, LOGIN)
         yield late
         late.close()

@@ -4,6 +4,7 @@ They are skipped where either is missing: `make browser` installs the driver, `a
 chromium` the browser. `IGQ_SCREENSHOTS` names a folder for pictures of every page.
 """
 
+import json
 import os
 import re
 import shutil
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import create_connection, create_server
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from mlflow import MlflowClient
 
 import pipeline
 from pipeline.commands.register import Registered, register
@@ -119,3 +122,69 @@ def test_trials_are_sorted_by_kl(page: Any, site: Site) -> None:
     kls = [float(name.rpartition(" ")[2]) for name in names]
     assert len(kls) > 5
     assert kls == sorted(kls)
+
+
+def test_ten_trials_are_compared_in_a_filled_parallel_coordinates_plot(
+    page: Any, site: Site
+) -> None:
+    client, experiment = MlflowClient(sqlite_uri(site.study)), site.own.split("/")[-3]
+    children = client.search_runs([experiment], "tags.`igq.trial` != ''", max_results=10)
+    runs = quote(json.dumps([run.info.run_id for run in children]))
+    within = quote(json.dumps([experiment]))
+    page.goto(f"{site.base}/#/compare-runs?runs={runs}&experiments={within}")
+    page.get_by_text("Comparing 10 Runs").first.wait_for()
+    plot = page.locator("svg .parcoords, g.parcoords").first
+    plot.wait_for(state="attached")
+    named = page.locator(".axis-title").all_text_contents()
+    assert [name for name in named if name.startswith("groups_by_")], named
+    assert page.locator("g.y-axis, .parcoords .axis").count() >= 4
+
+
+def test_the_model_s_page_has_its_alias_its_study_and_the_reason(page: Any, site: Site) -> None:
+    page.goto(f"{site.base}/#/models/shown/versions/{site.registered.version}")
+    page.get_by_text("igq.trial").first.wait_for()
+    text = page.inner_text("body")
+    for said in ("champion", "vit_tiny w4a4", "Trial ", "BOPs", "igq.reason"):
+        assert said in text
+
+
+def test_a_figure_opens_inside_the_interface(page: Any, site: Site) -> None:
+    page.goto(f"{site.own}/artifacts/report.html")
+    frame = page.frame_locator("iframe").first
+    frame.get_by_text("How did the search go?").wait_for()
+    title = frame.locator("svg title").filter(has_text=re.compile(r"trial \d+, \w+, KL")).first
+    title.wait_for(state="attached")
+    assert "Were the workers busy?" in frame.locator("body").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, TELEPHONE], ids=["desktop", "telephone"])
+def test_the_report_reads_well_from_disk(
+    browser: Any, recorded_study: Path, tmp_path: Path, scheme: str, size: dict[str, int]
+) -> None:
+    context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    path = report([recorded_study], tmp_path / "report.html")
+    page.goto(path.as_uri())
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= size["width"], "the page itself does not scroll sideways"
+    paper, ink = page.evaluate(
+        "(() => {const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]})()"
+    )
+    assert (lightness(paper) < lightness(ink)) == (scheme == "dark")
+    for box in page.locator("figure svg").all():
+        assert lightness(box.locator("text").first.evaluate(FILL)) == lightness(ink)
+    assert page.locator("figure").count() == page.locator("figcaption").count() >= 6
+    if folder := os.environ.get("IGQ_SCREENSHOTS"):
+        name = f"report_{scheme}_{size['width']}.png"
+        page.screenshot(path=Path(folder, name), full_page=True)
+    context.close()
+
+
+FILL = "element => getComputedStyle(element).fill"
+
+
+def lightness(colour: str) -> float:
+    """The mean of red, green and blue in CSS's `rgb(...)`."""
+    parts = [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
+    return sum(parts) / 3

@@ -251,7 +251,7 @@ def _commands(page: Page) -> str:
 def _facts(facts: Mapping[str, str]) -> str:
     if not facts:
         return "<p>The study did not note it.</p>"
-    return _table(("", ""), facts.items())
+    return f'<div class="facts">{_table(("", ""), facts.items())}</div>'
 
 
 def _table(heading: Cells, rows: Iterable[Cells], plain: bool = True) -> str:

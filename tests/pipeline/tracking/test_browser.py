@@ -168,6 +168,8 @@ def test_the_report_reads_well_from_disk(
     page.goto(path.as_uri())
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= size["width"], "the page itself does not scroll sideways"
+    for table in page.locator(".facts").all():
+        assert table.evaluate(WIDER) <= 0, "facts are wrapped, not out of sight"
     paper, ink = page.evaluate(
         "(() => {const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]})()"
     )
@@ -181,6 +183,7 @@ def test_the_report_reads_well_from_disk(
     context.close()
 
 
+WIDER = "element => element.firstChild.scrollWidth - element.firstChild.clientWidth"
 FILL = "element => getComputedStyle(element).fill"
 
 

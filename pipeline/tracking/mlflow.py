@@ -160,7 +160,7 @@ class MlflowTracker:
             self._client.log_text(identity, text, "allocation.json")
             self._client.set_terminated(identity, status, at)
             if best:
-                point = Metric("best_kl", trial.kl, at, trial.number)
+                point = Metric("best_kl", trial.observation.kl, at, trial.number)
                 self._log(self._parent, [point], {}, {})
 
     def _log(self, run: str, metrics: list[Metric], params: Mapping[str, str], tags: Tags) -> None:

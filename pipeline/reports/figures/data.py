@@ -16,13 +16,13 @@ def write_data(folder: Path, shown: Shown) -> list[Path]:
     """Write `trials.csv`, and `sensitivities.csv` where there are any; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     trials = [_trial(trial) for trial in shown.trials]
-    sensitivities = [
+    sensitivities: list[Row] = [
         {"table": table, "layer": layer, "setting": str(setting), "kl": kl}
         for table, layers in shown.sensitivities.items()
         for layer, row in layers.items()
         for setting, kl in row.items()
     ]
-    tables = {"trials.csv": trials, "sensitivities.csv": sensitivities}
+    tables: dict[str, list[Row]] = {"trials.csv": trials, "sensitivities.csv": sensitivities}
     return [_write(folder / name, rows) for name, rows in tables.items() if rows]
 
 

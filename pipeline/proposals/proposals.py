@@ -8,6 +8,7 @@ keep the limits, so that no trial is wasted; the proposals over a limit of one t
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -136,14 +137,22 @@ def read_trials(journal: Path, name: str, limits: Limits) -> tuple[Trial, ...]:
     Raises:
         StudyError: there is no such journal, or no study in it.
     """
+    return _ended(load_journal(journal, name), Encoding(limits))
+
+
+def load_journal(journal: Path, name: str) -> optuna.Study:
+    """Return the study in a journal.
+
+    Raises:
+        StudyError: there is no such journal, or no study in it.
+    """
     if not journal.exists():
         raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
     storage = JournalStorage(JournalFileBackend(str(journal)))
     try:
-        study = optuna.load_study(study_name=name, storage=storage)
+        return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
         raise StudyError(f"{journal} must hold the study {name}, but does not.") from error
-    return _ended(study, Encoding(limits))
 
 
 def _drop_torn_line(journal: Path) -> None:
@@ -168,7 +177,13 @@ def _trial(trial: FrozenTrial, encoding: Encoding) -> Trial:
         noted.get("error"),
         tuple(noted["chunks"]),
         noted.get("node", ""),
+        _time(trial.datetime_complete),
     )
+
+
+def _time(moment: datetime | None) -> float | None:
+    """Return the Unix time of a moment of the journal."""
+    return None if moment is None else moment.timestamp()
 
 
 def _proposal(number: int, origin: Origin, allocation: Allocation, encoding: Encoding) -> Proposal:

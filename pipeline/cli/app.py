@@ -103,6 +103,7 @@ def search(
     tracking: Annotated[
         str | None, typer.Option(help="MLflow URI. [default: sqlite in --out]")
     ] = None,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment of the study.")] = "igq",
     out: Out = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws of images and proposals.")] = 0,
     sampler: Annotated[Sampler, typer.Option(help="Who proposes.")] = Sampler.SURROGATE,
@@ -152,7 +153,7 @@ def search(
     from pipeline.tracking import sqlite_uri
     from pipeline.tracking.mlflow import MlflowTracker
 
-    tracker = MlflowTracker(tracking or sqlite_uri(request.out))
+    tracker = MlflowTracker(tracking or sqlite_uri(request.out), experiment)
     requests = request.over_seeds(seeds)
     again = [word for word in sys.argv[1:] if word != "--resume"]
     stopping.to_go_on = f"igq {shlex.join(again)} --resume"

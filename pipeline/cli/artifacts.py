@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from igq.errors import InvalidArgumentError
 from pipeline.cli.options import (
     AsJson,
     CheckpointKey,
@@ -37,10 +38,18 @@ def export(
     trial: Annotated[
         int | None, typer.Option(min=0, help="Number of a trial. [default: the best]")
     ] = None,
+    register: Annotated[
+        str | None, typer.Option(help="Name in MLflow's registry to add the model to.")
+    ] = None,
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow URI of --register. [default: the study's]")
+    ] = None,
 ) -> None:
     """Write the best allocation of a study as a quantized model."""
     from pipeline.commands.export import export as run
 
+    if register is not None:
+        _check_register(study, register, format, tracking)
     most = None if budget is None else parse_budget(budget)
     exported = run(study, out, weights, most, format, trial)
     proposal, final_kl = exported.trial.proposal, exported.notes["final_kl"]
@@ -50,6 +59,36 @@ def export(
         f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}.\n"
         f"Next: {_after(exported.path, format)}"
     )
+    if register is not None:
+        native = exported.path / "native" if "," in format else exported.path
+        _register(study, native, register, tracking, weights)
+
+
+def _check_register(study: Path, name: str, format: str, tracking: str | None) -> None:
+    """Refuse what cannot be registered, before anything is written."""
+    from pipeline.commands.register import check_registry
+
+    if "native" not in format.split(","):
+        raise InvalidArgumentError(
+            f"`format` must have native in it for --register, but got {format}."
+        )
+    check_registry(study, name, tracking=tracking)
+
+
+def _register(
+    study: Path, artifact: Path, name: str, tracking: str | None, weights: Path | None
+) -> None:
+    """Register an artifact, and say what it became there."""
+    from pipeline.commands.register import register
+    from pipeline.reports.progress import TerminalDisplay
+
+    with TerminalDisplay(console) as display:
+        made = register(study, artifact, name, tracking=tracking, weights=weights, display=display)
+    alias = f", the {made.alias}" if made.alias else ""
+    plainly = {"soft_wrap": True, "highlight": False, "markup": False}
+    console.print(f"{name} version {made.version}{alias}: {made.reason}.", **plainly)  # type: ignore[arg-type]
+    serve = f"mlflow models serve --model-uri {made.uri} --env-manager local"
+    console.print(f"Serve it: MLFLOW_TRACKING_URI={made.tracking} {serve}", **plainly)  # type: ignore[arg-type]
 
 
 def _after(path: Path, format: str) -> str:

@@ -105,11 +105,22 @@ def opening(uri: str) -> Iterator[None]:
 
 
 def try_sqlite(uri: str) -> None:
-    """Raise the error that keeps a SQLite store from being written; make its folder."""
+    """Raise the error that keeps a SQLite store from being written; make its folder.
+
+    Raises:
+        TrackingError: its path has a `?`, which would begin options of the URI.
+    """
+    if "?" in uri:
+        raise TrackingError(
+            f"`tracking` must be a store whose path has no `?`, but got {uri}: MLflow reads "
+            "options after it. Give another --out, or a store elsewhere with --tracking."
+        )
     path = Path(uri.partition("///")[2])
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=5)) as connection:
         connection.execute("BEGIN IMMEDIATE")
+        connection.execute("PRAGMA user_version = 0")  # a lock alone a read-only file may give
+        connection.rollback()
 
 
 def refusal(uri: str, error: BaseException) -> TrackingError:
@@ -123,6 +134,8 @@ def refusal(uri: str, error: BaseException) -> TrackingError:
         "`tracking` must be the URI of a reachable MLflow server or store, but got "
         f"{uri}: {reason.splitlines()[0].rstrip('.')}"
     )
-    if not uri.startswith("sqlite"):
+    if uri.startswith("sqlite"):
+        message += ". Make it a file that can be written, or give another store with --tracking."
+    else:
         message += ". Start it, or mend the URI; without --tracking a store in --out is used."
     return TrackingError(without_password(message))

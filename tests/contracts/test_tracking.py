@@ -26,8 +26,9 @@ from igq.settings import plain
 from pipeline.errors import TrackingError
 from pipeline.study.trials import Origin, Proposal, State, Trial
 from pipeline.tracking import InMemoryTracker, Input, StudyRun, Tracker, sqlite_uri
-from pipeline.tracking.mlflow import IMPATIENT, MlflowTracker
+from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.server import serve
+from pipeline.tracking.store import IMPATIENT
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = StudyRun("vit_tiny_w4a4", "0123abcd", {"model": "vit_tiny", "bits": 4, "seed": 0}, 900)

@@ -1,14 +1,14 @@
 """An overview of a study's journal: how far it is, without its model."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.proposals.proposals import load_journal
+from pipeline.proposals.journal import load_journal, reading
 from pipeline.study.trials import State
 
 
@@ -41,11 +41,15 @@ def overview(journal: Path, name: str) -> Overview:
     """Read how far the study of a name is; the journal is only read.
 
     Raises:
-        StudyError: the journal is another study's.
+        StudyError: the journal is another study's, or damaged.
     """
     if not journal.exists() or not journal.stat().st_size:
         return Overview()
-    trials = load_journal(journal, name).get_trials(deepcopy=False)
+    with reading(journal):
+        return _counted(load_journal(journal, name).get_trials(deepcopy=False))
+
+
+def _counted(trials: Sequence[FrozenTrial]) -> Overview:
     ended = [trial for trial in trials if trial.state.is_finished() and _state(trial)]
     whole = [t for t in ended if _state(t) is State.COMPLETE and _feasible(t)]
     best = min(whole, key=lambda t: (_kl(t), t.number), default=None)

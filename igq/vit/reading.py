@@ -63,7 +63,7 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
         raise WeightsError(f"{path} must hold tensors by name alone, but holds other values.")
     chosen = next(iter(found)) if key is None else key
     if chosen not in found:
-        known = ", ".join(name or "''" for name in found)
+        known = _printable(", ".join(name or "''" for name in found))
         raise WeightsError(f"`checkpoint_key` must be one of {known} in {path}, but got {chosen}.")
     classes = _described(path) if path.is_dir() else _classes(loaded)
     others = tuple(name for name in found if name != chosen)
@@ -97,7 +97,8 @@ def _objects(path: Path, error: Exception) -> str:
         named = []
     if not named:
         return ", but cannot be read so"
-    return f", but has {', '.join(named[:3])}" + (f" and {len(named) - 3} more" * (len(named) > 3))
+    more = f" and {len(named) - 3} more" * (len(named) > 3)
+    return f", but has {_printable(', '.join(named[:3]))}{more}"
 
 
 def _sets(loaded: Any, prefix: str = "", depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -142,7 +143,12 @@ def _classes(loaded: Any) -> Any:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return "".join(letter for letter in lines[0] if letter.isprintable())
+    return _printable(lines[0])
+
+
+def _printable(text: str) -> str:
+    """Leave out what a terminal might act on: names in a file are anyone's."""
+    return "".join(letter for letter in text if letter.isprintable())
 
 
 _PLAIN: tuple[Any, ...] = (

@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from igq.errors import IgqError
 from pipeline.cli.artifacts import apply, bench, evaluate, export, package, run, verify
-from pipeline.cli.inspect import doctor, models
+from pipeline.cli.inspect import doctor, models, status
 from pipeline.cli.options import (
     CheckpointKey,
     Classes,
@@ -93,7 +93,10 @@ def search(
         int | None, typer.Option(min=1, help="Classes of --weights. [default: as they have]")
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="[default: the space's]")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trials that run at once.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials at once. [default: one per GPU, or else per core]"),
+    ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Ray cluster to join. [default: start Ray here]")
     ] = None,
@@ -235,6 +238,7 @@ app.command(
 )(reproduce)
 
 
+app.command(epilog="Example: `igq status studies/vit_tiny_w4a4`")(status)
 app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")(doctor)
 
 

@@ -14,15 +14,22 @@ import optuna
 from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from igq import Allocation, Limits, Observation
-from pipeline.errors import StudyError
+from igq import Allocation, Limits
 from pipeline.proposals.encoding import Encoding
+from pipeline.proposals.journal import (
+    TOLD,
+    drop_torn_line,
+    ended_trials,
+    proposed,
+    read_trial,
+    reading,
+)
 from pipeline.proposals.samplers import SAMPLERS
 from pipeline.study.budgets import BudgetSchedule
 from pipeline.study.request import Sampler
-from pipeline.study.trials import Origin, Proposal, State, Trial
+from pipeline.study.trials import Origin, Proposal, Trial
 
 Baselines = Sequence[tuple[Origin, Allocation]]
 """The first allocations of a study, of what is chosen once, and who proposed them."""
@@ -50,14 +57,15 @@ class Proposals:
         self._limits, self._encoding = limits.with_budget(schedule.high), Encoding(limits)
         # Only one driver has the study open: a lock that is still there is a dead one's.
         Path(f"{journal}.lock").unlink(missing_ok=True)
-        _drop_torn_line(journal)
-        self._study = optuna.create_study(
-            study_name=name,
-            storage=JournalStorage(JournalFileBackend(str(journal))),
-            sampler=SAMPLERS[sampler](self._encoding, schedule, seed),
-            pruner=_pruner(schedule),
-            load_if_exists=True,
-        )
+        drop_torn_line(journal)
+        with reading(journal):
+            self._study = optuna.create_study(
+                study_name=name,
+                storage=JournalStorage(JournalFileBackend(str(journal))),
+                sampler=SAMPLERS[sampler](self._encoding, schedule, seed),
+                pruner=_pruner(schedule),
+                load_if_exists=True,
+            )
         self._running: dict[int, optuna.trial.Trial] = {}
         if not self._study.trials and "settings" not in self._study.user_attrs:
             self._say_names()
@@ -65,7 +73,9 @@ class Proposals:
             for origin, allocation in baselines[len(self._study.trials) :]:
                 self._enqueue(self._encoding.encode(allocation), origin)
             self._study.set_user_attr("baselines", len(baselines))
-        self._recover()
+        with reading(journal):
+            self._recover()
+            self.ended()
 
     def ask(self) -> Proposal:
         """Return the next allocation to try; it may break a limit."""
@@ -77,7 +87,7 @@ class Proposals:
             over = limit.table.of(allocation) - limit.most
             trial.set_constraint(limit.table.unit.value, float(over))
         self._running[trial.number] = trial
-        return _proposal(trial.number, origin, allocation, self._encoding)
+        return proposed(trial.number, origin, allocation, self._encoding)
 
     def allows(self, proposal: Proposal) -> bool:
         """Return whether a proposal keeps every limit."""
@@ -106,10 +116,10 @@ class Proposals:
 
     def ended(self) -> tuple[Trial, ...]:
         """Return every trial that has ended, in order; interrupted ones run again."""
-        return _ended(self._study, self._encoding)
+        return ended_trials(self._study, self._encoding)
 
     def _close(self, ended: Trial) -> None:
-        state = _TOLD[ended.state]
+        state = TOLD[ended.state]
         self._study.tell(ended.number, ended.kl if state is TrialState.COMPLETE else None, state)
 
     def _enqueue(self, params: Mapping[str, int], origin: Origin, again: int | None = None) -> None:
@@ -130,69 +140,13 @@ class Proposals:
         queued = {trial.user_attrs.get("again") for trial in self._study.trials}
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
             if "state" in trial.user_attrs:
-                self._close(_trial(trial, self._encoding))
+                self._close(read_trial(trial, self._encoding))
                 continue
             params = trial.user_attrs.get("params", trial.params)
             if params.keys() == self._encoding.distributions.keys() and trial.number not in queued:
                 origin = Origin(trial.user_attrs.get("origin", Origin.SAMPLER))
                 self._enqueue(params, origin, again=trial.number)
             self._study.tell(trial.number, state=TrialState.FAIL)
-
-
-def read_trials(journal: Path, name: str, limits: Limits) -> tuple[Trial, ...]:
-    """Return the trials that have ended in a study's journal, which is only read.
-
-    Raises:
-        StudyError: there is no such journal, or no study in it.
-    """
-    if not journal.exists():
-        raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError as error:
-        raise StudyError(f"{journal} must hold the study {name}, but does not.") from error
-    return _ended(study, Encoding(limits))
-
-
-def _drop_torn_line(journal: Path) -> None:
-    """Drop a line that a dead driver left unfinished, or else the next one would join it."""
-    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
-        with journal.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
-
-
-def _ended(study: optuna.Study, encoding: Encoding) -> tuple[Trial, ...]:
-    finished = study.get_trials(deepcopy=False, states=tuple(_TOLD.values()))
-    return tuple(_trial(trial, encoding) for trial in finished if "state" in trial.user_attrs)
-
-
-def _trial(trial: FrozenTrial, encoding: Encoding) -> Trial:
-    noted = trial.user_attrs
-    return Trial(
-        _proposal(trial.number, Origin(noted["origin"]), encoding.decode(trial.params), encoding),
-        State(noted["state"]),
-        Observation(tuple(noted["kls"]), tuple(noted.get("shifts", ()))),
-        noted["seconds"],
-        noted.get("error"),
-        tuple(noted["chunks"]),
-        noted.get("node", ""),
-        trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0,
-    )
-
-
-def _proposal(number: int, origin: Origin, allocation: Allocation, encoding: Encoding) -> Proposal:
-    """Return a proposal layer by layer, with its costs."""
-    costs = encoding.limits.costs(allocation)
-    return Proposal(number, origin, encoding.of_layers(allocation), costs)
-
-
-_TOLD = {
-    State.COMPLETE: TrialState.COMPLETE,
-    State.PRUNED: TrialState.PRUNED,
-    State.OVER_BUDGET: TrialState.PRUNED,
-    State.FAILED: TrialState.FAIL,
-}
 
 
 def _pruner(schedule: BudgetSchedule) -> BasePruner:

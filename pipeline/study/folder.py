@@ -60,6 +60,11 @@ class Folder:
         return self.path / "tracking.json"
 
     @property
+    def driver(self) -> Path:
+        """The process that drives the search, or drove it last."""
+        return self.path / "driver.json"
+
+    @property
     def system(self) -> Path:
         """The machine and the source that the search ran on last."""
         return self.path / "system.json"

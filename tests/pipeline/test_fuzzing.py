@@ -1,13 +1,11 @@
 """Readers of files from outside, on content that hypothesis makes: no crash, no hang.
 
-Each reader gives a value or its own error, in one printable message. The seed is kept, so that
-every run tries the same; `IGQ_FUZZ=100000` tries that many.
+Each reader gives a value or its own error, in one printable message. tests/fuzzing.py says how many
+are tried.
 """
 
 import io
-import os
 import pickle
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given, seed
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
@@ -27,20 +25,8 @@ from pipeline.data import ImageSource, Preprocessing, open_source
 from pipeline.data.classes import read_classes
 from pipeline.errors import DataError
 from search_spaces import SearchSpaceError, load, parse_budget
+from tests.fuzzing import DAMAGE, FUZZ, SEED, VALUES, damaged, refusal
 
-TRIES = int(os.environ.get("IGQ_FUZZ", "60"))
-FUZZ = settings(
-    max_examples=TRIES,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
-    max_leaves=9,
-)
 KEYS = st.sampled_from(
     [
         "model",
@@ -55,30 +41,7 @@ KEYS = st.sampled_from(
 )
 
 
-def refusal(read: Callable[[], object], *errors: type[Exception]) -> str | None:
-    """Return the message that a reader refuses with; None where it takes the content."""
-    try:
-        read()
-    except errors as error:
-        return str(error)
-    return None
-
-
-def damaged(content: bytes, cut: int, changes: list[tuple[int, int]]) -> bytes:
-    """Return content with some bytes changed, and cut off."""
-    changed = bytearray(content)
-    for place, value in changes:
-        changed[place % len(changed)] = value
-    return bytes(changed[: max(1, len(changed) - cut)])
-
-
-DAMAGE: dict[str, Any] = {
-    "cut": st.integers(0, 200) | st.just(0),
-    "changes": st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=6),
-}
-
-
-@seed(1)
+@seed(SEED + 1)
 @FUZZ
 @given(content=st.dictionaries(KEYS, VALUES, max_size=8))
 def test_spaces(content: dict[str, Any], tmp_path: Path) -> None:
@@ -90,7 +53,7 @@ def test_spaces(content: dict[str, Any], tmp_path: Path) -> None:
     assert message is None or message.startswith("space.yaml is not a search space:")
 
 
-@seed(2)
+@seed(SEED + 2)
 @FUZZ
 @given(content=st.binary(max_size=200) | st.text(max_size=99).map(str.encode))
 def test_text_files(content: bytes, tmp_path: Path) -> None:
@@ -101,7 +64,7 @@ def test_text_files(content: bytes, tmp_path: Path) -> None:
         assert refusal(partial(read, str(path)), SearchSpaceError, DataError) != ""
 
 
-@seed(3)
+@seed(SEED + 3)
 @FUZZ
 @given(text=st.text(max_size=30) | st.from_regex(r"(uniform|bops|overhead):.*", fullmatch=True))
 def test_budgets(text: str) -> None:
@@ -109,7 +72,7 @@ def test_budgets(text: str) -> None:
     assert message is None or message.startswith("`budget")
 
 
-@seed(4)
+@seed(SEED + 4)
 @FUZZ
 @given(form=st.sampled_from(["zip", "pickle", "safetensors"]), **DAMAGE)
 def test_checkpoints(form: str, cut: int, changes: list[tuple[int, int]], tmp_path: Path) -> None:
@@ -132,7 +95,7 @@ def preprocessing(model: nn.Module) -> Preprocessing:
     return Preprocessing.of(model)
 
 
-@seed(5)
+@seed(SEED + 5)
 @FUZZ
 @given(ending=st.sampled_from(["png", "jpg", "gif", "tif", "bmp", "webp", "tga"]), **DAMAGE)
 def test_images(

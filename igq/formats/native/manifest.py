@@ -176,6 +176,8 @@ def _grouping(place: str, entry: Mapping[str, Any]) -> Grouping:
     slices = entry["slices"]
     if slices == HEADS.tag:
         return HEADS
+    if not isinstance(slices, str):
+        raise DamagedError(MANIFEST, f"`{place}.slices` must be a name, but is {slices!r}")
     try:
         return tagged(slices, Assignment(entry.get("assignment", Assignment.NEAREST)))
     except (KeyError, TypeError, ValueError) as error:

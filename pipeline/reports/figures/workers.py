@@ -32,12 +32,12 @@ def lanes(trials: Sequence[Trial]) -> tuple[Lane, ...]:
     """
     found: list[Lane] = []
     timed = [trial for trial in trials if trial.ended and trial.seconds]
-    for trial in sorted(timed, key=lambda one: (one.ended - one.seconds, one.number)):
-        begin = trial.ended - trial.seconds
+    for trial in sorted(timed, key=lambda one: (_span(one), one.number)):
+        begin, _ = _span(trial)
         free = (
             number
             for number, lane in enumerate(found)
-            if lane.node == trial.node and lane.trials[-1].ended <= begin + SLACK
+            if lane.node == trial.node and _span(lane.trials[-1])[1] <= begin + SLACK
         )
         number = next(free, None)
         if number is None:
@@ -49,16 +49,16 @@ def lanes(trials: Sequence[Trial]) -> tuple[Lane, ...]:
 
 def busy(workers: Sequence[Lane]) -> float:
     """Return the share of the time that workers computed."""
-    trials = [trial for lane in workers for trial in lane.trials]
-    length = max(t.ended for t in trials) - min(t.ended - t.seconds for t in trials)
-    return min(1.0, sum(t.seconds for t in trials) / max(length * len(workers), 1e-9))
+    spans = [_span(trial) for lane in workers for trial in lane.trials]
+    length = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    return min(1.0, sum(end - begin for begin, end in spans) / max(length * len(workers), 1e-9))
 
 
 def draw_workers(workers: Sequence[Lane]) -> Any:
     """Draw a row for each worker with a bar for each trial."""
     figure, axes = blank(1.3 + 0.3 * len(workers))
-    zero = min(t.ended - t.seconds for lane in workers for t in lane.trials)
-    last = max(t.ended for lane in workers for t in lane.trials)
+    spans = [_span(trial) for lane in workers for trial in lane.trials]
+    zero, last = min(begin for begin, _ in spans), max(end for _, end in spans)
     unit, name = (MINUTE, "minutes") if last - zero > 3 * MINUTE else (1.0, "seconds")
     for row, lane in enumerate(workers):
         for trial in lane.trials:
@@ -72,9 +72,14 @@ def draw_workers(workers: Sequence[Lane]) -> Any:
     return figure
 
 
+def _span(trial: Trial) -> tuple[float, float]:
+    """Return when a trial began and ended, where that is known."""
+    return trial.started or 0.0, trial.ended or 0.0
+
+
 def _bar(axes: Any, row: int, trial: Trial, zero: float, unit: float) -> None:
     look = {"height": 0.7, "edgecolor": "black", "linewidth": 0.3, "color": STATES[trial.state]}
-    begin = (trial.ended - trial.seconds - zero) / unit
+    begin = (_span(trial)[0] - zero) / unit
     bars = axes.barh(row, trial.seconds / unit, left=begin, **look)
     where = f" on {trial.node}" if trial.node else ""
     titled(bars.patches[0], [f"trial {trial.number}, {trial.state}, {trial.seconds:.1f} s{where}"])

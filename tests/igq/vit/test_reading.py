@@ -144,6 +144,17 @@ class TestRefusals:
             read_checkpoint(file)
         assert str(raised.value).isprintable()
 
+    def test_a_name_that_a_terminal_would_act_on(self, vit: nn.Module, file: Path) -> None:
+        torch.save({"model": vit.state_dict(), "\x1b[2J": vit.state_dict()}, file)
+        with pytest.raises(WeightsError, match=r"^`checkpoint_key` must be one of ") as raised:
+            read_checkpoint(file, "ema")
+        assert str(raised.value).isprintable()
+        torch.save({"parser": argparse.ArgumentParser}, file)
+        file.write_bytes(file.read_bytes().replace(b"argparse", b"arg\x1barse"))
+        with pytest.raises(WeightsError, match="must hold tensors") as raised:
+            read_checkpoint(file)
+        assert str(raised.value).isprintable()
+
     def test_a_folder_without_weights(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=r"could not be read as weights: .*Is a directory"):
             read_checkpoint(tmp_path)

@@ -250,6 +250,37 @@ class TestMemory:
             read_trials(journal, "study", wide)
 
 
+class TestEditedJournals:
+    EDITS = (
+        ('"kls",', '"other",', "KeyError: 'kls'"),
+        ('"kls":[0.1', '"kls":[NaN', "has nan in kls, which is no number"),
+        ('"kls":[0.1', '"kls":[true', "has True in kls, which is no number"),
+        ('"chunks":[2,1]', '"chunks":[2]', r"has 3 KLs in chunks of \[2\]"),
+        ('"seconds":1.5', '"seconds":null', "has None in seconds, which is no number"),
+        ('"state":"complete"', '"state":"won"', "'won' is not a valid State"),
+        ('"error":"why"', '"error":[1]', r"error is \[1\], which is no text"),
+        ('"param_value_internal":', '"param_value_internal":-', "has setting -"),
+        ('"op_code":', '"op_code":"x', "JSONDecodeError: "),
+    )
+
+    @pytest.mark.parametrize(("old", "new", "said"), EDITS, ids=[new for _, new, _ in EDITS])
+    def test_an_outcome_that_no_trial_has_is_refused(
+        self, reopen: Open, journal: Path, wide: Limits, old: str, new: str, said: str
+    ) -> None:
+        first = reopen()
+        seen = Observation((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+        first.tell(Trial(first.ask(), State.COMPLETE, seen, 1.5, "why", (2, 1)))
+        text = journal.read_text()
+        edited = text.replace('"kls":', '"other":') if old == '"kls",' else text.replace(old, new)
+        assert edited != text
+        journal.write_text(edited)
+        rule = rf"journal\.log must be the journal of a study, but is damaged \(.*{said}.*\); put"
+        with pytest.raises(StudyError, match=rule):
+            read_trials(journal, "study", wide)
+        with pytest.raises(StudyError, match=rule):
+            reopen()
+
+
 class TestInterruption:
     def test_what_was_running_is_closed_and_proposed_again_as_it_was(
         self, reopen: Open, journal: Path

@@ -1,0 +1,136 @@
+"""The journal of a study, as trials are read from it.
+
+It is a file that people copy, cut and edit: what is no outcome of a trial is refused.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from igq import Allocation, Limits, Observation
+from pipeline.errors import StudyError
+from pipeline.proposals.encoding import Encoding
+from pipeline.study.trials import Origin, Proposal, State, Trial
+
+TOLD = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.OVER_BUDGET: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
+"""The state of a trial -> the one that Optuna is told."""
+
+
+def read_trials(journal: Path, name: str, limits: Limits) -> tuple[Trial, ...]:
+    """Return the trials that have ended in a study's journal, which is only read.
+
+    Raises:
+        StudyError: there is no such journal, no study in it, or it is damaged.
+    """
+    with reading(journal):
+        return ended_trials(load_journal(journal, name), Encoding(limits))
+
+
+def load_journal(journal: Path, name: str) -> optuna.Study:
+    """Return the study in a journal; call it within `reading`.
+
+    Raises:
+        StudyError: there is no such journal, or no study in it.
+    """
+    if not journal.exists():
+        raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    if name not in [study.study_name for study in storage.get_all_studies()]:
+        raise StudyError(f"{journal} must hold the study {name}, but does not.")
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+@contextmanager
+def reading(journal: Path) -> Iterator[None]:
+    """Name the journal where it is damaged, which makes Optuna raise nearly everything.
+
+    Raises:
+        StudyError: it is damaged.
+    """
+    try:
+        yield
+    except (StudyError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        reason = "".join(letter for letter in lines[0] if letter.isprintable())
+        raise StudyError(
+            f"{journal} must be the journal of a study, but is damaged "
+            f"({type(error).__name__}: {reason}); put a copy back, or choose another --out."
+        ) from error
+
+
+def drop_torn_line(journal: Path) -> None:
+    """Drop a line that a dead driver left unfinished, or else the next one would join it."""
+    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+        with journal.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def ended_trials(study: optuna.Study, encoding: Encoding) -> tuple[Trial, ...]:
+    """Return the trials of a study that have ended, in order."""
+    finished = study.get_trials(deepcopy=False, states=tuple(TOLD.values()))
+    return tuple(read_trial(trial, encoding) for trial in finished if "state" in trial.user_attrs)
+
+
+def read_trial(trial: FrozenTrial, encoding: Encoding) -> Trial:
+    """Return a trial as it was noted.
+
+    Raises:
+        ValueError: it is no outcome of a trial: a number that is none, or too few of them.
+        KeyError: a part of it is missing.
+    """
+    noted = trial.user_attrs
+    for name, known in encoding.settings.items():
+        if trial.params[name] not in range(len(known)):
+            raise ValueError(f"trial {trial.number} has setting {trial.params[name]} of {name}")
+    kls, chunks = _numbers(trial, "kls"), noted["chunks"]
+    if not all(type(images) is int and images > 0 for images in chunks) or sum(chunks) != len(kls):
+        raise ValueError(f"trial {trial.number} has {len(kls)} KLs in chunks of {chunks}")
+    if (state := State(noted["state"])) is State.COMPLETE and not kls:
+        raise ValueError(f"trial {trial.number} is complete, but has seen no image")
+    return Trial(
+        proposed(trial.number, Origin(noted["origin"]), encoding.decode(trial.params), encoding),
+        state,
+        Observation(kls, _numbers(trial, "shifts") if "shifts" in noted else ()),
+        _number(trial, "seconds", noted["seconds"]),
+        _text(noted, "error"),
+        tuple(chunks),
+        _text(noted, "node") or "",
+        None if (ended := trial.datetime_complete) is None else ended.timestamp(),
+    )
+
+
+def proposed(number: int, origin: Origin, allocation: Allocation, encoding: Encoding) -> Proposal:
+    """Return a proposal layer by layer, with its costs."""
+    costs = encoding.limits.costs(allocation)
+    return Proposal(number, origin, encoding.of_layers(allocation), costs)
+
+
+def _numbers(trial: FrozenTrial, name: str) -> tuple[float, ...]:
+    return tuple(_number(trial, name, value) for value in trial.user_attrs[name])
+
+
+def _number(trial: FrozenTrial, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError(f"trial {trial.number} has {value!r} in {name}, which is no number")
+    return value
+
+
+def _text(noted: Mapping[str, Any], name: str) -> str | None:
+    value = noted.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}, which is no text")
+    return value

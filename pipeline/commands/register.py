@@ -1,5 +1,6 @@
 """Registration of an exported model in MLflow, beside the champion that its name has there."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch import nn
 
 from igq import ArtifactError, Unit, load
 from igq.evaluation import BATCH_SIZE
-from pipeline.data.preprocessing import preprocessing_noted
+from pipeline.data.preprocessing import Preprocessing, preprocessing_noted
 from pipeline.data.stream import MEMORY
 from pipeline.evaluation.scoring import Contest
 from pipeline.evaluation.validation import BEST, load_validation
@@ -152,7 +153,7 @@ def judge(own: Scores, champion: Scores | None, version: int) -> tuple[str, str]
     return CHAMPION if better else CHALLENGER, reason
 
 
-def _apart(one: Sequence[float], other: Sequence[float]) -> Interval:
+def _apart(one: Sequence[float | bool], other: Sequence[float | bool]) -> Interval:
     return interval([float(a) - float(b) for a, b in zip(one, other, strict=True)])
 
 
@@ -200,11 +201,16 @@ def _beside(champion: Champion, own: Scores, study: Study, display: Display) -> 
     if known is not None and (known.images, known.weights) == (own.images, own.weights):
         return known
     loaded = load(champion.artifact)
-    config = preprocessing_noted(champion.artifact, loaded.notes).config
-    if config != study.preprocessing.config:
+    noted = preprocessing_noted(champion.artifact, loaded.notes)
+    if _as_written(noted) != _as_written(study.preprocessing):
         return None
     measured = _measured(study, loaded.model, display)
     return replace(measured, weights=str(loaded.notes.get("model")))
+
+
+def _as_written(preprocessing: Preprocessing) -> str:
+    """Return how images become inputs, as JSON has it, which knows no tuples."""
+    return json.dumps(preprocessing.config, sort_keys=True, default=str)
 
 
 def _entry(

@@ -71,8 +71,13 @@ class Folder:
 
     @property
     def figures(self) -> Path:
-        """The result as pictures."""
+        """The result as pictures, and the numbers that they show."""
         return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The result as one page."""
+        return self.path / "report.html"
 
 
 def check_folder(folder: Folder, resume: bool) -> None:

@@ -1,7 +1,8 @@
 """Studies and trials in MLflow: one parent run for each study, one nested run for each trial.
 
-Only the driver writes, from a thread: a search never waits. A study that starts again finds its
-runs by tags, `igq.study` (its key) and `igq.trial` (a number), and completes what was cut off.
+Only the driver writes, from threads of its own: a search never waits. A study that starts again
+finds its runs by tags, `igq.study` (its key) and `igq.trial` (a number), and completes what was cut
+off.
 
 `docs/reference/mlflow.md` lists the names, `logged` makes those of a trial.
 """
@@ -25,6 +26,8 @@ from pipeline.tracking.uris import without_password
 # isort: split
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
+WRITERS = 8
+"""Trials that are written to a server at once: a far one answers each request late (our choice)."""
 ENDED = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED"}
 """The status of a run by the state of its trial; KILLED for every other state."""
 
@@ -50,7 +53,8 @@ class MlflowTracker:
     ) -> None:
         self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
         self._parent, self._running, self._id, self._layers = "", False, "", layers
-        self._writer = ThreadPoolExecutor(max_workers=1)
+        writers = 1 if uri.startswith("sqlite") else WRITERS
+        self._writer = ThreadPoolExecutor(max_workers=writers)
         self._queued: deque[Future[None]] = deque()
 
     def start(self, study: StudyRun) -> None:
@@ -74,7 +78,8 @@ class MlflowTracker:
             self._queued.popleft()
         if trial.number not in self._recorded:
             self._recorded.add(trial.number)
-            self._queued.append(self._writer.submit(self._write, trial, time.time_ns() // 10**6))
+            now, best = time.time_ns() // 10**6, self._is_best(trial)
+            self._queued.append(self._writer.submit(self._write, trial, now, best))
 
     def finish(self, metrics: Metrics, tags: Tags, tables: Tables, files: Files) -> None:
         assert self._running, "`start` comes first"
@@ -120,6 +125,8 @@ class MlflowTracker:
         missing = {k: v for k, v in params.items() if k not in run.data.params}
         self._log(identity, [], missing, logged.surroundings(study.system))
         self._client.update_run(identity, "RUNNING", study.name)
+        text = json.dumps({"name": study.name, **params}, indent=1)
+        self._client.log_text(identity, text, "study.json")  # where this fails, no work is lost
         if study.inputs and not (run.inputs and run.inputs.dataset_inputs):
             self._client.log_inputs(identity, [_dataset(one) for one in study.inputs])
         return identity
@@ -128,7 +135,16 @@ class MlflowTracker:
         """Return a text whose links `artifact:NAME` lead to artifacts of the study's run."""
         return text.replace("(artifact:", f"(get-artifact?run_uuid={self._parent}&path=")
 
-    def _write(self, trial: Trial, now: int) -> None:
+    def _is_best(self, trial: Trial) -> bool:
+        """Return whether a trial has the least KL within the budget so far."""
+        kl = inf if trial.kl is None else trial.kl
+        counts = trial.state is State.COMPLETE and trial.proposal.cost <= self._study.budget
+        if not counts or kl >= self._best:
+            return False
+        self._best = kl
+        return True
+
+    def _write(self, trial: Trial, now: int, best: bool) -> None:
         """Write one trial, or the rest of one that was cut off."""
         milliseconds = round(trial.seconds * 1000)
         tags = {"mlflow.parentRunId": self._parent, "igq.trial": str(trial.number)}
@@ -143,15 +159,9 @@ class MlflowTracker:
             text = json.dumps(plain(trial.proposal.allocation), indent=1)
             self._client.log_text(identity, text, "allocation.json")
             self._client.set_terminated(identity, status, at)
-            self._note_best(trial, at)
-
-    def _note_best(self, trial: Trial, at: int) -> None:
-        """Log the least KL so far on the study's run, where this trial has it."""
-        kl = inf if trial.kl is None else trial.kl
-        counts = trial.state is State.COMPLETE and trial.proposal.cost <= self._study.budget
-        if counts and kl < self._best:
-            self._best = kl
-            self._log(self._parent, [Metric("best_kl", kl, at, trial.number)], {}, {})
+            if best:
+                point = Metric("best_kl", trial.observation.kl, at, trial.number)
+                self._log(self._parent, [point], {}, {})
 
     def _log(self, run: str, metrics: list[Metric], params: Mapping[str, str], tags: Tags) -> None:
         """Log all in as few requests, of 100 parameters each, and as long tags as MLflow takes."""

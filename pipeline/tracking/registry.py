@@ -20,7 +20,7 @@ from pipeline.tracking.store import IMPATIENT, connect, find_study, reaching, ru
 # isort: split
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -99,31 +99,31 @@ class Registry:
         """Give the champion, in a folder that goes away; None where there is none."""
         with tempfile.TemporaryDirectory() as folder:
             with reaching(self.uri):
-                found = _champion(connect(self.uri), self.name)
+                found = _champion(client := connect(self.uri), self.name)
                 if found is not None:
-                    source = f"models:/{self.name}/{found.version}"
-                    download_artifacts(source, dst_path=folder, tracking_uri=self.uri)
+                    place = client.get_model_version_download_uri(self.name, found.version)
+                    download_artifacts(place, dst_path=folder, tracking_uri=self.uri)
             yield None if found is None else _read(self.name, int(found.version), Path(folder))
 
     def add(self, entry: Entry, alias: str) -> int:
         """Log a model, register it, give it an alias; return its version."""
         with reaching(self.uri):
             client = connect(self.uri)
-            identity = self._log(client, entry)
+            logged = self._log(client, entry)
             _make_sure_of(client, self.name)
             made = client.create_model_version(
                 self.name,
-                f"models:/{identity}",
+                logged.artifact_location,  # MLflow would look for models:/ID in its default store
                 self.run,
-                dict(entry.tags),
+                {**entry.tags, "igq.model": logged.model_id},
                 description=entry.description,
-                model_id=identity,
+                model_id=logged.model_id,
             )
             client.set_registered_model_alias(self.name, alias, made.version)
             return int(made.version)
 
-    def _log(self, client: MlflowClient, entry: Entry) -> str:
-        """Log a model as the outcome of the study's run and of the trial's; return its id."""
+    def _log(self, client: MlflowClient, entry: Entry) -> LoggedModel:
+        """Log a model as the outcome of the study's run and of the trial's."""
         logged = client.create_logged_model(
             self.experiment, f"trial-{self.trial:04d}", self.run, dict(entry.tags)
         )
@@ -147,7 +147,7 @@ class Registry:
             for key, value in entry.metrics.items()
         ]
         client.log_batch(self.run, metrics=named)
-        return identity
+        return logged
 
 
 def open_registry(uri: str, name: str, study: str, trial: int) -> Registry:

@@ -27,6 +27,8 @@ IMPATIENT = {
     "PGCONNECT_TIMEOUT": "8",
 }
 DELETED = "deleted"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""The tag by which MLflow shows pages of training, not of chats with language models."""
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def _experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path | 
     if artifacts is None and uri.startswith("sqlite"):
         artifacts = beside(uri)
     location = artifacts.resolve().as_uri() if artifacts else None
-    return client.create_experiment(name, artifact_location=location)
+    return client.create_experiment(name, artifact_location=location, tags=KIND)
 
 
 def _check_alive(experiment: Experiment, uri: str) -> None:

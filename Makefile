@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check check-native docs gpu-check
+.PHONY: help demo test test-fast check check-native docs outside gpu-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ check-native: $(INSTALLED) ## the runtime's tests on a library that checks addre
 
 docs: $(INSTALLED) ## build the documentation into out/site
 	$(BIN)/mkdocs build --site-dir out/site
+
+outside: $(INSTALLED) ## MLflow's pages in Chromium, servers on PostgreSQL: apt-get install chromium postgresql
+	$(BIN)/python -m pip install --quiet playwright 'psycopg[binary]'
+	$(BIN)/pytest tests/pipeline/tracking/test_browser.py tests/contracts/test_far_stores.py
 
 gpu-check: $(INSTALLED) ## check and time a GPU: run it first wherever there is one
 	mkdir -p out

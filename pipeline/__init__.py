@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.commands.evaluate import evaluate_artifact
     from pipeline.commands.export import export
     from pipeline.commands.package import package
+    from pipeline.commands.register import register
     from pipeline.commands.result import Result
     from pipeline.commands.result import open_study as open
     from pipeline.commands.search import run, search
@@ -64,6 +65,7 @@ _ROOMS = {
         "open",
     ),
     "commands.package": ("package",),
+    "commands.register": ("register",),
     "study.best": ("best",),
     "commands.apply": ("apply",),
     "commands.bench": ("bench",),
@@ -105,6 +107,7 @@ __all__ = [
     "open",
     "over_seeds",
     "package",
+    "register",
     "run",
     "search",
     "verify_artifact",

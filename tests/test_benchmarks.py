@@ -32,8 +32,9 @@ COMMANDS = {
     "proposal_time": "--trials 20 --depth 2 --images 4",
     "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",
     "sensitivities": SMALL,
+    "tracking": "--trials 6 --depth 1",
 }
-PARTS = {"__init__", "real", "plain", "gpu_agreement"}
+PARTS = {"__init__", "real", "plain", "gpu_agreement", "delayed"}
 
 
 def test_every_benchmark_is_tried() -> None:

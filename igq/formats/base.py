@@ -21,6 +21,7 @@ FORMATS: Mapping[str, str] = {
     "native": "igq.formats.native:save",
     "onnx": "igq.formats.onnx:write_onnx",
     "onnx-igq": "igq.formats.onnx:write_onnx_igq",
+    "pt2": "igq.formats.pt2:write_pt2",
 }
 """Name -> module and function that write it."""
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from igq.errors import RuntimeLibraryError
 
-TARGETS = ("avx512", "avx_vnni", "avx2", "portable")
-"""Instruction sets that the library is compiled for, best first; ARM has the last."""
+TARGETS = ("avx512", "avx_vnni", "avx2", "arm_i8mm", "portable")
+"""Instruction sets that the library is compiled for, best first: three of x86, one of ARM, any."""
 _FOLDER = Path(__file__).parent
 _NAMES = ("libigq_runtime.so", "libigq_runtime.dylib", "igq_runtime.dll")
 

@@ -1,33 +1,35 @@
 """The runtime's operators for torch: `igq::linear` and `igq::self_attention`.
 
 Both take a panel (`igq.runtime.panels`) as a tensor of bytes. They run in the compiled library on
-as many threads as torch has, or without one in torch, slowly, which is said once.
+as many threads as torch has, or without one in torch, slowly, which is said once. With the library
+this module needs torch alone, and so has no types for shapes: a program of `torch.export` runs
+where little else is installed.
 """
 
 import warnings
 from functools import cache
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from igq.errors import IgqWarning, RuntimeLibraryError
-from igq.runtime import reference
 from igq.runtime.library import checked, library
 
 _OPERATORS = torch.library.Library("igq", "FRAGMENT")
 
 
 def linear(
-    x: Float[Tensor, "images *tokens inputs"],
-    panel: UInt8[Tensor, " size"],
+    x: Tensor,
+    panel: Tensor,
     outputs: int,
-    residual: Float[Tensor, "images *tokens outputs"] | None = None,
+    residual: Tensor | None = None,
     target: str = "",
-) -> Float[Tensor, "images *tokens outputs"]:
+) -> Tensor:
     """Return the outputs of a quantized linear layer, `residual` added.
 
-    `target` is an instruction set of `igq.runtime.library.targets`; the best one by default.
+    `x` is (images, tokens..., inputs), the panel bytes, and the result and `residual` are (images,
+    tokens..., outputs). `target` is an instruction set of `igq.runtime.library.targets`; the best
+    one by default.
 
     Raises:
         RuntimeLibraryError: the panel is damaged, or of a layer of another shape.
@@ -40,6 +42,7 @@ def linear(
     >>> linear(torch.tensor([[[0.0, 255.0]]]), panel, outputs=2).round()
     tensor([[[  0., 255.]]])
     """
+    _check_shape("x", x, x.ndim >= 2, "(images, tokens..., inputs)")
     shape = (*x.shape[:-1], outputs)
     if residual is not None and residual.shape != shape:
         raise RuntimeLibraryError(
@@ -48,8 +51,10 @@ def linear(
     loaded = library()
     if loaded is None:
         _say_slow()
+        from igq.runtime import reference  # needs all of igq
+
         return reference.linear(x, panel, outputs, residual)
-    x, panel = _ready(x), panel.contiguous()
+    x, panel = _ready(x), _bytes(panel)
     residual = None if residual is None else _ready(residual)
     y = x.new_empty(shape)
     loaded.igq_set_threads(torch.get_num_threads())
@@ -61,12 +66,10 @@ def linear(
     return y
 
 
-def self_attention(
-    qkv: Float[Tensor, "images tokens channels3"],
-    panel: UInt8[Tensor, " size"],
-    target: str = "",
-) -> Float[Tensor, "images tokens channels"]:
+def self_attention(qkv: Tensor, panel: Tensor, target: str = "") -> Tensor:
     """Return each query's mean of the values, from q, k and v side by side, heads within.
+
+    `qkv` is (images, tokens, 3 x channels), the panel bytes, the result (images, tokens, channels).
 
     Raises:
         RuntimeLibraryError: the panel is damaged, or of an attention of another shape.
@@ -78,12 +81,16 @@ def self_attention(
     >>> self_attention(torch.ones(1, 2, 12), panel)[0, 0].round()
     tensor([1., 1., 1., 1.])
     """
+    whole = qkv.ndim == 3 and qkv.shape[-1] % 3 == 0
+    _check_shape("qkv", qkv, whole, "(images, tokens, 3 x channels)")
     channels = qkv.shape[-1] // 3
     loaded = library()
     if loaded is None:
         _say_slow()
+        from igq.runtime import reference
+
         return reference.self_attention(qkv, panel)
-    qkv, panel = _ready(qkv), panel.contiguous()
+    qkv, panel = _ready(qkv), _bytes(panel)
     y = qkv.new_empty(*qkv.shape[:-1], channels)
     loaded.igq_set_threads(torch.get_num_threads())
     q, k, v = (qkv.data_ptr() + 4 * i * channels for i in range(3))
@@ -92,6 +99,29 @@ def self_attention(
     arguments = (q, k, v, qkv.shape[-1], y.data_ptr(), *counts)
     checked(loaded.igq_attention(target.encode(), *size, *arguments))
     return y
+
+
+def _check_shape(name: str, x: Tensor, fits: bool, shape: str) -> None:
+    """Refuse a tensor whose shape the library would misread.
+
+    Raises:
+        RuntimeLibraryError: it does not fit.
+    """
+    if not fits:
+        raise RuntimeLibraryError(f"`{name}` must be {shape}, but has shape {list(x.shape)}.")
+
+
+def _bytes(panel: Tensor) -> Tensor:
+    """Return a panel as the library reads it.
+
+    Raises:
+        RuntimeLibraryError: it is not bytes on the CPU.
+    """
+    if panel.dtype is not torch.uint8 or panel.device.type != "cpu":
+        raise RuntimeLibraryError(
+            f"a panel must be bytes on the CPU, but is {panel.dtype} on {panel.device}."
+        )
+    return panel.contiguous()
 
 
 def _ready(x: Tensor) -> Tensor:

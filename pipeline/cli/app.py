@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from igq.errors import IgqError
 from pipeline.cli.artifacts import apply, bench, evaluate, export, package, run, verify
-from pipeline.cli.inspect import doctor, models
+from pipeline.cli.inspect import doctor, models, status
 from pipeline.cli.options import console, progress, remarks, write_plainly
 from pipeline.cli.profile import profile
 from pipeline.cli.reproduce import reproduce
@@ -101,6 +101,7 @@ app.command(
 )(reproduce)
 
 
+app.command(epilog="Example: `igq status studies/vit_tiny_w4a4`")(status)
 app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")(doctor)
 
 

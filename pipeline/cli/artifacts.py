@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from igq.errors import InvalidArgumentError
 from igq.formats.base import FORMATS, check_format
 from pipeline.cli.options import (
     AsJson,
@@ -46,6 +47,12 @@ def export(
     trial: Annotated[
         int | None, typer.Option(min=0, help="Number of a trial. [default: the best]")
     ] = None,
+    register: Annotated[
+        str | None, typer.Option(help="Name in MLflow's registry to add the model to.")
+    ] = None,
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow URI of --register. [default: the study's]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the best allocation of a study as a quantized model."""
@@ -58,6 +65,8 @@ def export(
     loading("torch", "timm", "optuna")
     from pipeline.commands.export import export as run
 
+    if register is not None:
+        _check_register(study, register, format, tracking)
     exported = run(study, out, weights, most, format, trial)
     if as_json:
         print_json(exported.json())
@@ -70,6 +79,36 @@ def export(
         f"Next: {_after(exported.path, format)}",
         soft_wrap=True,
     )
+    if register is not None:
+        native = exported.path / "native" if "," in format else exported.path
+        _register(study, native, register, tracking, weights)
+
+
+def _check_register(study: Path, name: str, format: str, tracking: str | None) -> None:
+    """Refuse what cannot be registered, before anything is written."""
+    from pipeline.commands.register import check_registry
+
+    if "native" not in format.split(","):
+        raise InvalidArgumentError(
+            f"`format` must have native in it for --register, but got {format}."
+        )
+    check_registry(study, name, tracking=tracking)
+
+
+def _register(
+    study: Path, artifact: Path, name: str, tracking: str | None, weights: Path | None
+) -> None:
+    """Register an artifact, and say what it became there."""
+    from pipeline.commands.register import register
+    from pipeline.reports.progress import TerminalDisplay
+
+    with TerminalDisplay(progress) as display:
+        made = register(study, artifact, name, tracking=tracking, weights=weights, display=display)
+    alias = f", the {made.alias}" if made.alias else ""
+    plainly = {"soft_wrap": True, "highlight": False, "markup": False}
+    console.print(f"{name} version {made.version}{alias}: {made.reason}.", **plainly)  # type: ignore[arg-type]
+    serve = f"mlflow models serve --model-uri {made.uri} --env-manager local"
+    console.print(f"Serve it: MLFLOW_TRACKING_URI={made.tracking} {serve}", **plainly)  # type: ignore[arg-type]
 
 
 def _after(path: Path, format: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands `igq models` and `igq doctor`: what is supported, and what this machine has."""
+"""The commands that look: `igq models`, `igq doctor` and `igq status`."""
 
 import sys
 from dataclasses import asdict
@@ -57,3 +57,18 @@ def doctor(
             line = f"{mark:15s} {finding.name:16s} {escape(finding.said)}"
             console.print(line, soft_wrap=True, highlight=False)
     sys.exit(0 if all(finding.good for finding in findings) else 1)
+
+
+def status(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")] = Path("studies/demo"),
+    as_json: AsJson = False,
+) -> None:
+    """Tell how far a search is, from another terminal: only the study's folder is read."""
+    from pipeline.commands.status import status as look
+
+    found = look(study)
+    if as_json:
+        print_json(found.json())
+    else:
+        for line in found.lines:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -29,8 +29,8 @@ def show_pages(study: Path, host: str, port: int, tracking: str | None) -> None:
 
 def _say_pages(uri: str, key: str, base: str) -> str:
     """Print the addresses of a study's page and of its trials; return the first."""
-    from pipeline.tracking.mlflow import find_study
     from pipeline.tracking.server import pages
+    from pipeline.tracking.store import find_study
 
     if not uri.startswith("sqlite"):
         return base

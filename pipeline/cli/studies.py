@@ -57,13 +57,17 @@ def search(
         int | None, typer.Option(min=1, help="Classes of --weights. [default: as they have]")
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="[default: the space's]")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trials that run at once.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials at once. [default: one per GPU, or else per core]"),
+    ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Ray cluster to join. [default: start Ray here]")
     ] = None,
     tracking: Annotated[
         str | None, typer.Option(help="MLflow URI. [default: sqlite in --out]")
     ] = None,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment of the study.")] = "igq",
     out: Out = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws of images and proposals.")] = 0,
     sampler: Annotated[Sampler, typer.Option(help="Who proposes.")] = Sampler.SURROGATE,
@@ -115,7 +119,7 @@ def search(
     if plan:
         _plan(request, (workers, cluster, tracking, seeds), as_json)
     else:
-        _search(requests, (workers, cluster, tracking), as_json)
+        _search(requests, (workers, cluster), (tracking, experiment), as_json)
 
 
 def _check(requests: tuple[Request, ...]) -> None:
@@ -132,7 +136,9 @@ def _check(requests: tuple[Request, ...]) -> None:
         check_folder(Folder(request.out), request.resume)
 
 
-def _plan(request: Request, means: tuple[int, str | None, str | None, int], as_json: bool) -> None:
+def _plan(
+    request: Request, means: tuple[int | None, str | None, str | None, int], as_json: bool
+) -> None:
     loading("torch", "timm", "optuna")
     from pipeline.commands.plan import Means, plan
     from pipeline.forecast.tables import choices_lines, resources_lines, steps_table
@@ -153,7 +159,10 @@ def _plan(request: Request, means: tuple[int, str | None, str | None, int], as_j
 
 
 def _search(
-    requests: tuple[Request, ...], means: tuple[int, str | None, str | None], as_json: bool
+    requests: tuple[Request, ...],
+    where: tuple[int | None, str | None],
+    tracked: tuple[str | None, str],
+    as_json: bool,
 ) -> None:
     """Run one search after the other, and compare them where there are several."""
     loading(*LIBRARIES)
@@ -164,9 +173,9 @@ def _search(
     from pipeline.tracking import sqlite_uri
     from pipeline.tracking.mlflow import MlflowTracker
 
-    workers, cluster, tracking = means
+    (workers, cluster), (tracking, experiment) = where, tracked
     out = requests[0].out if len(requests) == 1 else requests[0].out.parent
-    tracker = MlflowTracker(tracking or sqlite_uri(out))
+    tracker = MlflowTracker(tracking or sqlite_uri(out), experiment)
     again = [word for word in sys.argv[1:] if word != "--resume"]
     stopping.to_go_on = f"igq {shlex.join(again)} --resume"
     found = []

@@ -21,8 +21,8 @@ class Report:
     """Seconds since the trial began."""
     last: bool
     error: str | None = None
-    node: str = field(default_factory=gethostname)
-    """The worker's host."""
+    node: str = ""
+    """The name of the worker's machine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,8 @@ class Evaluator:
 
     task: Task
     device: str
+    node: str = field(default_factory=gethostname)
+    """The name of the machine that it runs on."""
 
     @cached_property
     def objective(self) -> Objective:
@@ -43,7 +45,7 @@ class Evaluator:
         try:
             for chunk, observed in enumerate(self.objective.evaluate(allocation)):
                 last = chunk + 1 == self.task.num_chunks
-                yield Report(chunk, observed, perf_counter() - start, last)
+                yield Report(chunk, observed, perf_counter() - start, last, node=self.node)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            yield Report(chunk, Observation(), perf_counter() - start, last=True, error=text)
+            yield Report(chunk, Observation(), perf_counter() - start, True, text, self.node)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 import igq
@@ -42,7 +43,8 @@ class Means:
     True
     """
 
-    workers: int = 2
+    workers: int | None = None
+    """Trials at once; None: one for each GPU, or else for each core."""
     cluster: str | None = None
     tracking: str | None = None
     """An MLflow URI; None: a store in the study's folder."""
@@ -101,10 +103,10 @@ def workers_of(means: Means) -> Workers:
     """Return the processes that trials run in; on this machine they share its cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
+    count = means.workers or torch.cuda.device_count() or cores
     if means.cluster is not None:
-        return Workers(means.workers, cores, means.cluster, means.workers)
-    threads = max(1, cores // means.workers)
-    return Workers(means.workers, threads, None, min(means.workers, cores))
+        return Workers(count, cores, means.cluster, count)
+    return Workers(count, max(1, cores // count), None, min(count, cores))
 
 
 def _model(request: Request, display: Display) -> nn.Module:

@@ -8,10 +8,8 @@ from pipeline.errors import StudyError
 from pipeline.files import appearing, read_json
 from pipeline.preparation.sensitivities import kept
 from pipeline.reports.figures import Shown
-from pipeline.reports.html import Page, html
-from pipeline.reports.sentences import export_command, had_rivals, search_command, title
-
-NAME = "report.html"
+from pipeline.reports.html import Page, html, page_of
+from pipeline.study.folder import Folder
 
 
 def report(
@@ -37,7 +35,8 @@ def report(
     if not studies:
         raise StudyError("`studies` must name at least one folder of a study, but got none.")
     pages = [_page(open_study(folder, weights)) for folder in studies]
-    alone = Path(studies[0]) / NAME if len(studies) == 1 else Path(NAME)
+    name = Folder(Path(studies[0])).report
+    alone = name if len(studies) == 1 else Path(name.name)
     path = Path(out) if out is not None else alone
     with appearing(path) as draft:
         draft.write_text(html(pages), encoding="utf-8")
@@ -46,10 +45,8 @@ def report(
 
 def _page(result: Result) -> Page:
     study, folder = result.study, result.folder
-    definition, trials = study.definition, result.trials
-    again = search_command(definition, len(trials), had_rivals(result.comparisons))
     shown = Shown(
-        trials,
+        result.trials,
         study.budget,
         result.layers,
         result.best,
@@ -57,25 +54,5 @@ def _page(result: Result) -> Page:
         result.final,
         kept(study),
     )
-    return Page(
-        title=title(definition),
-        folder=str(folder.path),
-        shown=shown,
-        images=result.validation.images if result.validation else 0,
-        reference_top1=result.validation.reference_top1 if result.validation else None,
-        definition=_definition(result),
-        system=read_json(folder.system) if folder.system.exists() else {},
-        commands=[again, export_command(folder.path)],
-    )
-
-
-def _definition(result: Result) -> dict[str, str]:
-    definition = result.study.definition
-    space = definition.space.model_dump(mode="json", exclude_none=True)
-    facts = {name: str(value) for name, value in space.items() if name != "name"}
-    images = {
-        f"{purpose} images": f"{source}, digest {definition.images[purpose]}"
-        for purpose, source in definition.sources.items()
-    }
-    more = {"key": definition.key, "sampler": definition.sampler.value, "weights": definition.model}
-    return {"space": definition.space.name, **facts, **images, **more}
+    system = read_json(folder.system) if folder.system.exists() else {}
+    return page_of(study.definition, folder.path, shown, result.validation, system)

@@ -12,6 +12,7 @@ from typing import Unpack
 from rich.console import Console
 
 from pipeline.cluster import Cluster, InProcess
+from pipeline.commands.driving import Driving
 from pipeline.commands.result import Result
 from pipeline.commands.surroundings import surroundings
 from pipeline.files import write_json
@@ -42,7 +43,7 @@ def search(
     *,
     weights: str | Path | None = None,
     cluster: Cluster | str | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     tracking: Tracker | str | None = None,
     display: Display | None = None,
     **wishes: Unpack[Wishes],
@@ -55,7 +56,7 @@ def search(
         weights: a local file, by default the space's or the pretrained ones of timm's hub.
         cluster: where trials run: `auto` or the address of a Ray cluster, or a cluster. By default
             this process, or with several workers Ray on this machine.
-        workers: how many trials run at once.
+        workers: how many trials run at once; by default as many as a Ray cluster has room for.
         tracking: the URI of an MLflow server or store, or a tracker; by default a store in the
             study's folder.
         display: shows the progress; by default bars in a terminal or notebook.
@@ -103,6 +104,7 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
         tracker.start(_study_run(study, system))
         study.definition.write(study.folder)
         write_json(study.folder.system, system)
+        write_json(study.folder.driver, Driving.here(request.num_trials).json())
         write_json(study.folder.tracking, noted(tracker.location, study.folder.path))
         try:
             preparation = prepare(study, display)
@@ -118,8 +120,8 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     return Result.of(study)
 
 
-def _cluster(cluster: Cluster | str | None, workers: int) -> Cluster:
-    if cluster is None and workers == 1:
+def _cluster(cluster: Cluster | str | None, workers: int | None) -> Cluster:
+    if cluster is None and workers in (None, 1):
         return InProcess(device())
     if cluster is None or isinstance(cluster, str):
         from pipeline.cluster.ray import RayCluster  # Ray takes seconds to load
@@ -201,4 +203,6 @@ def _run_trials(
     plan = Plan(request.num_trials, len(preparation.task.images), schedule.high)
     driver = Driver(proposals, tracker, plan, display)
     cluster.run(preparation.task, driver)
+    if len(nodes := driver.snapshot.nodes) > 1:
+        display.say(f"Trials ran on {', '.join(f'{name} ({n})' for name, n in nodes.items())}.")
     return driver.snapshot.ended

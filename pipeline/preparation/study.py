@@ -132,6 +132,26 @@ class Study:
         key = definition.images[CALIBRATION]
         return Calibration(self.folder, self.space, definition.model, key)
 
+    def drawn(self, purpose: str, display: Display) -> Images:
+        """Draw the images of a purpose again, from the sources that the study notes.
+
+        Raises:
+            DataError: they cannot be read, or are not what they were.
+        """
+        names = self.definition.sources
+        opened = {name: open_source(name, self.preprocessing) for name in set(names.values())}
+        counts = _counts(self.space, self.definition.front)
+        until = list(counts)[: list(counts).index(purpose) + 1]
+        wanted = {one: (opened[names[one]], *counts[one]) for one in until}
+        progress = display.step("reading images")
+        found = draw(wanted, self.definition.seed, progress, streamed=(VALIDATION, FINAL))[purpose]
+        if found.fingerprint != self.definition.images[purpose]:
+            raise DataError(
+                f"the {purpose} images of {self.folder.path} must be what they were, but those of "
+                f"{found.source} are others now: put back the files that the search read."
+            )
+        return found
+
     def trials(self) -> tuple[Trial, ...]:
         """Read the trials that have ended.
 
@@ -220,13 +240,18 @@ def image_sources(
         FINAL: images,
     }
     opened = {name: open_source(name, preprocessing) for name in set(names.values())}
-    counts = {
+    counts = _counts(space, request.front)
+    return {purpose: (opened[names[purpose]], *counts[purpose]) for purpose in names}
+
+
+def _counts(space: SearchSpace, front: bool) -> dict[str, tuple[int, int]]:
+    """Return the least and most images of each purpose."""
+    return {
         CALIBRATION: (space.calibration_images, space.calibration_images),
         SEARCH: (space.search_images, space.search_images),
         VALIDATION: (2, max(2, space.validation_images)),  # a standard error needs two
-        FINAL: (0, 0 if request.front else space.final_images),
+        FINAL: (0, 0 if front else space.final_images),
     }
-    return {purpose: (opened[names[purpose]], *counts[purpose]) for purpose in names}
 
 
 def execution_of(request: Request, model: nn.Module, listed: tuple[Layer, ...]) -> Execution:

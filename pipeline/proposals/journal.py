@@ -34,14 +34,22 @@ def read_trials(journal: Path, name: str, limits: Limits) -> tuple[Trial, ...]:
     Raises:
         StudyError: there is no such journal, no study in it, or it is damaged.
     """
+    with reading(journal):
+        return ended_trials(load_journal(journal, name), Encoding(limits))
+
+
+def load_journal(journal: Path, name: str) -> optuna.Study:
+    """Return the study in a journal; call it within `reading`.
+
+    Raises:
+        StudyError: there is no such journal, or no study in it.
+    """
     if not journal.exists():
         raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
-    with reading(journal):
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        if name not in [study.study_name for study in storage.get_all_studies()]:
-            raise StudyError(f"{journal} must hold the study {name}, but does not.")
-        study = optuna.load_study(study_name=name, storage=storage)
-        return ended_trials(study, Encoding(limits))
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    if name not in [study.study_name for study in storage.get_all_studies()]:
+        raise StudyError(f"{journal} must hold the study {name}, but does not.")
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 @contextmanager
@@ -101,6 +109,7 @@ def read_trial(trial: FrozenTrial, encoding: Encoding) -> Trial:
         _text(noted, "error"),
         tuple(chunks),
         _text(noted, "node") or "",
+        None if (ended := trial.datetime_complete) is None else ended.timestamp(),
     )
 
 

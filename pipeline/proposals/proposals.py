@@ -34,6 +34,7 @@ from pipeline.study.trials import Origin, Proposal, Trial
 Baselines = Sequence[tuple[Origin, Allocation]]
 """The first allocations of a study, of what is chosen once, and who proposed them."""
 
+METRIC = "KL (nats)"
 P_THRESHOLD = 0.1
 """A trial is stopped when a paired test finds it worse than the best at this level (our choice)."""
 
@@ -66,6 +67,8 @@ class Proposals:
                 load_if_exists=True,
             )
         self._running: dict[int, optuna.trial.Trial] = {}
+        if not self._study.trials and "settings" not in self._study.user_attrs:
+            self._say_names()
         if "baselines" not in self._study.user_attrs:
             for origin, allocation in baselines[len(self._study.trials) :]:
                 self._enqueue(self._encoding.encode(allocation), origin)
@@ -122,6 +125,12 @@ class Proposals:
     def _enqueue(self, params: Mapping[str, int], origin: Origin, again: int | None = None) -> None:
         noted = {"origin": origin.value, "params": dict(params), "again": again}
         self._study.enqueue_trial(dict(params), user_attrs=noted)
+
+    def _say_names(self) -> None:
+        """Name for Optuna's own tools what values and parameters are."""
+        self._study.set_metric_names([METRIC])
+        known = {name: list(map(str, some)) for name, some in self._encoding.settings.items()}
+        self._study.set_user_attr("settings", known)
 
     def _recover(self) -> None:
         """End the trials of a driver that died as was noted, or else close them and run them again.

@@ -4,14 +4,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 
 from igq import Setting, Unit
 from pipeline.analysis.comparison import Comparison
+from pipeline.evaluation.validation import Validation
 from pipeline.intervals import Interval
 from pipeline.reports.allocations import block_grid, weight_of
 from pipeline.reports.figures import Picture, Shown, pictures, svg
-from pipeline.reports.sentences import gain_sentence, means_in_words, verdict_sentence
+from pipeline.reports.sentences import (
+    export_command,
+    gain_sentence,
+    had_rivals,
+    means_in_words,
+    search_command,
+    title,
+    verdict_sentence,
+)
 from pipeline.reports.tables import verdict
+from pipeline.study.definition import Definition
 from pipeline.study.shape import means_by_kind, means_by_third
 from pipeline.study.trials import State, Trial, passes
 
@@ -46,6 +57,38 @@ class Page:
                 f"a KL of {self.shown.chosen.kl:.4f} nats on search images."
             )
         return f"{verdict_sentence(rows, self.images)} {gain_sentence(rows)}"
+
+
+def page_of(
+    definition: Definition,
+    folder: Path,
+    shown: Shown,
+    validation: Validation | None,
+    system: Mapping[str, str],
+) -> Page:
+    """Return a study as its report shows it; `validation` is None before its end."""
+    again = search_command(definition, len(shown.trials), had_rivals(shown.comparisons))
+    return Page(
+        title=title(definition),
+        folder=str(folder),
+        shown=shown,
+        images=validation.images if validation else 0,
+        reference_top1=validation.reference_top1 if validation else None,
+        definition=_words(definition),
+        system=system,
+        commands=[again, export_command(folder)],
+    )
+
+
+def _words(definition: Definition) -> dict[str, str]:
+    space = definition.space.model_dump(mode="json", exclude_none=True)
+    facts = {name: str(value) for name, value in space.items() if name != "name"}
+    images = {
+        f"{purpose} images": f"{source}, digest {definition.images[purpose]}"
+        for purpose, source in definition.sources.items()
+    }
+    more = {"key": definition.key, "sampler": definition.sampler.value, "weights": definition.model}
+    return {"space": definition.space.name, **facts, **images, **more}
 
 
 def html(pages: Sequence[Page]) -> str:
@@ -210,7 +253,7 @@ def _commands(page: Page) -> str:
 def _facts(facts: Mapping[str, str]) -> str:
     if not facts:
         return "<p>The study did not note it.</p>"
-    return _table(("", ""), facts.items())
+    return f'<div class="facts">{_table(("", ""), facts.items())}</div>'
 
 
 def _table(heading: Cells, rows: Iterable[Cells], plain: bool = True) -> str:

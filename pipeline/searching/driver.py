@@ -1,5 +1,6 @@
 """The driver's side of a study: gives proposals to workers, and writes their outcomes."""
 
+import time
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -99,7 +100,8 @@ class Driver:
         else:
             state = State.COMPLETE if len(seen) == self._plan.images else State.PRUNED
         chunks = tuple(map(len, reported))
-        self._end(Trial(running.proposal, state, seen, seconds, error, chunks, node))
+        now = time.time()
+        self._end(Trial(running.proposal, state, seen, seconds, error, chunks, node, now))
 
     def _end(self, trial: Trial) -> None:
         self._proposals.tell(trial)

@@ -12,7 +12,7 @@ from pipeline.analysis.comparison import Comparison, compared
 from pipeline.data import Images
 from pipeline.errors import StudyError
 from pipeline.evaluation.validation import BEST, Contender, Validation, measure, save_validation
-from pipeline.files import write_json
+from pipeline.files import appearing, read_json, write_json
 from pipeline.preparation.prepare import Preparation
 from pipeline.preparation.study import FINAL, VALIDATION
 from pipeline.reports.description import describe
@@ -75,7 +75,7 @@ def conclude(
     rows = compared(validation)
     content = _content(preparation, found, rows, validation, images)
     write_json(folder.result, content)
-    drawn = _figures(preparation, found, rows, display) if figures else []
+    drawn = _figures(preparation, found, validation, display) if figures else []
     tracker.finish(
         metrics=_metrics(found, rows),
         tags=_tags(preparation, found, rows, images, drawn),
@@ -185,19 +185,28 @@ def _tags(
 
 
 def _figures(
-    preparation: Preparation, found: Found, rows: Sequence[Comparison], display: Display
+    preparation: Preparation, found: Found, validation: Validation, display: Display
 ) -> list[Path]:
-    from pipeline.reports.figures import Shown, write_figures  # matplotlib takes a second to load
+    """Write figures, the numbers that they show, and the report; return the files."""
+    # matplotlib takes a second to load
+    from pipeline.reports.figures import Shown, write_data, write_figures
+    from pipeline.reports.html import html, page_of
 
     display.step("drawing figures")
+    study, folder = preparation.study, preparation.study.folder
     tables = {"measured": preparation.measured, "predicted": preparation.predicted}
     shown = Shown(
-        found.trials,
+        study.trials(),  # as the journal has them, with the time of their end
         preparation.budget,
         preparation.layers,
         found.best,
-        rows,
+        compared(validation),
         found.final,
         {name: table.sensitivity for name, table in tables.items() if table is not None},
     )
-    return write_figures(preparation.study.folder.figures, shown)
+    system = read_json(folder.system) if folder.system.exists() else {}
+    page = page_of(study.definition, folder.path, shown, validation, system)
+    with appearing(folder.report) as draft:
+        draft.write_text(html([page]), encoding="utf-8")
+    drawn = write_figures(folder.figures, shown)
+    return [folder.report, *drawn, *write_data(folder.figures, shown)]

@@ -60,14 +60,24 @@ class Folder:
         return self.path / "tracking.json"
 
     @property
+    def driver(self) -> Path:
+        """The process that drives the search, or drove it last."""
+        return self.path / "driver.json"
+
+    @property
     def system(self) -> Path:
         """The machine and the source that the search ran on last."""
         return self.path / "system.json"
 
     @property
     def figures(self) -> Path:
-        """The result as pictures."""
+        """The result as pictures, and the numbers that they show."""
         return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The result as one page."""
+        return self.path / "report.html"
 
 
 def check_folder(folder: Folder, resume: bool) -> None:

@@ -1,5 +1,6 @@
 """Trials: an allocation and its outcome. KLs are in nats, one for each search image seen."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -87,7 +88,9 @@ class Trial:
     chunks: tuple[int, ...] = ()
     """How many images each report covered: their running means are the trial's curve."""
     node: str = field(default="", compare=False)
-    """The host that evaluated it, where it is known."""
+    """The machine that evaluated it, where it is known."""
+    ended: float | None = field(default=None, compare=False)
+    """Unix time in seconds at which the driver heard of its end, where it is known."""
 
     @property
     def number(self) -> int:
@@ -98,6 +101,11 @@ class Trial:
     def kl(self) -> float | None:
         """Mean KL over the images it saw; None where it saw none."""
         return self.observation.kl if self.observation.kls else None
+
+    @property
+    def started(self) -> float | None:
+        """Unix time in seconds at which a worker began it, by the driver's clock."""
+        return None if self.ended is None else self.ended - self.seconds
 
     @property
     def curve(self) -> tuple[float, ...]:
@@ -114,6 +122,12 @@ class Snapshot:
     ended: tuple[Trial, ...]
     running: int
     budget: Number
+
+    @property
+    def nodes(self) -> Mapping[str, int]:
+        """Machine -> trials that it evaluated, most first."""
+        ran = Counter(trial.node for trial in self.ended if trial.node)
+        return dict(sorted(ran.items(), key=lambda row: (-row[1], row[0])))
 
     def count(self, *states: State) -> int:
         """Return how many trials ended in any of these states."""

@@ -1,18 +1,17 @@
 """Studies and trials in MLflow: one parent run for each study, one nested run for each trial.
 
-Only the driver writes, from a thread: a search never waits. A study that starts again finds its
-runs by tags, `igq.study` (its key) and `igq.trial` (a number), and completes what was cut off.
+Only the driver writes, from threads of its own: a search never waits. A study that starts again
+finds its runs by tags, `igq.study` (its key) and `igq.trial` (a number), and completes what was cut
+off.
 
 `docs/reference/mlflow.md` lists the names, `logged` makes those of a trial.
 """
 
 import json
-import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 
@@ -21,33 +20,16 @@ from igq.settings import plain
 from pipeline.study.trials import State, Trial
 from pipeline.tracking import logged
 from pipeline.tracking.base import Files, Input, Metrics, StudyRun, Tables, Tags
-from pipeline.tracking.moved import beside, bring_artifacts
-from pipeline.tracking.uris import (
-    is_database,
-    is_race,
-    opening,
-    refusal,
-    try_sqlite,
-    without_password,
-)
+from pipeline.tracking.store import IMPATIENT, opened, reaching, runs_with
+from pipeline.tracking.uris import without_password
 
-# MLflow reads these while it is imported: report on nobody, and print nothing of its migrations.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
-from mlflow import MlflowClient
+# isort: split
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
+WRITERS = 8
+"""Trials that are written to a server at once: a far one answers each request late (our choice)."""
 ENDED = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED"}
 """The status of a run by the state of its trial; KILLED for every other state."""
-ATTEMPTS, PAUSE = 6, 1.0
-"""Attempts to open a store that another process makes, and seconds after the first of them."""
-IMPATIENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
-    "PGCONNECT_TIMEOUT": "8",
-}
 
 
 class MlflowTracker:
@@ -71,16 +53,17 @@ class MlflowTracker:
     ) -> None:
         self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
         self._parent, self._running, self._id, self._layers = "", False, "", layers
-        self._writer = ThreadPoolExecutor(max_workers=1)
+        writers = 1 if uri.startswith("sqlite") else WRITERS
+        self._writer = ThreadPoolExecutor(max_workers=writers)
         self._queued: deque[Future[None]] = deque()
 
     def start(self, study: StudyRun) -> None:
         self._flush()
-        with self._reaching(**IMPATIENT):
-            self._client, self._id = _opened(self._uri, self._experiment, self._artifacts)
-        with self._reaching():
+        with reaching(self._uri, **IMPATIENT):
+            self._client, self._id = opened(self._uri, self._experiment, self._artifacts)
+        with reaching(self._uri):
             self._parent = self._open(study)
-            found = self._runs("mlflow.parentRunId", self._parent)
+            found = runs_with(self._client, self._id, "mlflow.parentRunId", self._parent)
         children = {int(run.data.tags.get("igq.trial", -1)): run for run in found}
         self._cut_off = {n: run for n, run in children.items() if run.info.status == "RUNNING"}
         self._recorded = children.keys() - self._cut_off.keys()
@@ -95,14 +78,15 @@ class MlflowTracker:
             self._queued.popleft()
         if trial.number not in self._recorded:
             self._recorded.add(trial.number)
-            self._queued.append(self._writer.submit(self._write, trial, time.time_ns() // 10**6))
+            now, best = time.time_ns() // 10**6, self._is_best(trial)
+            self._queued.append(self._writer.submit(self._write, trial, now, best))
 
     def finish(self, metrics: Metrics, tags: Tags, tables: Tables, files: Files) -> None:
         assert self._running, "`start` comes first"
         self._flush()
         now = time.time_ns() // 10**6
         tags = {name: self._linked(text) for name, text in tags.items()}
-        with self._reaching():
+        with reaching(self._uri):
             self._log(self._parent, [Metric(k, v, now, 0) for k, v in metrics.items()], {}, tags)
             for name, table in tables.items():
                 text = json.dumps(table, indent=2)
@@ -119,7 +103,7 @@ class MlflowTracker:
         try:
             self._flush()
         finally:
-            with self._reaching(**IMPATIENT):
+            with reaching(self._uri, **IMPATIENT):
                 self._client.set_terminated(self._parent, "KILLED")
 
     @property
@@ -131,7 +115,7 @@ class MlflowTracker:
 
     def _open(self, study: StudyRun) -> str:
         """Return the id of the study's parent run, RUNNING, with all that is known of it."""
-        found = self._runs("igq.study", study.key)
+        found = runs_with(self._client, self._id, "igq.study", study.key)
         tags = {"igq.study": study.key}
         run = found[0] if found else self._client.create_run(self._id, None, tags, study.name)
         identity = str(run.info.run_id)
@@ -141,6 +125,8 @@ class MlflowTracker:
         missing = {k: v for k, v in params.items() if k not in run.data.params}
         self._log(identity, [], missing, logged.surroundings(study.system))
         self._client.update_run(identity, "RUNNING", study.name)
+        text = json.dumps({"name": study.name, **params}, indent=1)
+        self._client.log_text(identity, text, "study.json")  # where this fails, no work is lost
         if study.inputs and not (run.inputs and run.inputs.dataset_inputs):
             self._client.log_inputs(identity, [_dataset(one) for one in study.inputs])
         return identity
@@ -149,19 +135,20 @@ class MlflowTracker:
         """Return a text whose links `artifact:NAME` lead to artifacts of the study's run."""
         return text.replace("(artifact:", f"(get-artifact?run_uuid={self._parent}&path=")
 
-    def _runs(self, tag: str, value: str) -> list[Run]:
-        query = f"tags.`{tag}` = '{value}'"
-        runs = list(page := self._client.search_runs([self._id], query))
-        while page.token:
-            page = self._client.search_runs([self._id], query, page_token=page.token)
-            runs += page
-        return runs
+    def _is_best(self, trial: Trial) -> bool:
+        """Return whether a trial has the least KL within the budget so far."""
+        kl = inf if trial.kl is None else trial.kl
+        counts = trial.state is State.COMPLETE and trial.proposal.cost <= self._study.budget
+        if not counts or kl >= self._best:
+            return False
+        self._best = kl
+        return True
 
-    def _write(self, trial: Trial, now: int) -> None:
+    def _write(self, trial: Trial, now: int, best: bool) -> None:
         """Write one trial, or the rest of one that was cut off."""
         milliseconds = round(trial.seconds * 1000)
         tags = {"mlflow.parentRunId": self._parent, "igq.trial": str(trial.number)}
-        with self._reaching():
+        with reaching(self._uri):
             run = self._cut_off.get(trial.number) or self._client.create_run(
                 self._id, now - milliseconds, tags, logged.run_name(trial)
             )
@@ -172,15 +159,9 @@ class MlflowTracker:
             text = json.dumps(plain(trial.proposal.allocation), indent=1)
             self._client.log_text(identity, text, "allocation.json")
             self._client.set_terminated(identity, status, at)
-            self._note_best(trial, at)
-
-    def _note_best(self, trial: Trial, at: int) -> None:
-        """Log the least KL so far on the study's run, where this trial has it."""
-        kl = inf if trial.kl is None else trial.kl
-        counts = trial.state is State.COMPLETE and trial.proposal.cost <= self._study.budget
-        if counts and kl < self._best:
-            self._best = kl
-            self._log(self._parent, [Metric("best_kl", kl, at, trial.number)], {}, {})
+            if best:
+                point = Metric("best_kl", trial.observation.kl, at, trial.number)
+                self._log(self._parent, [point], {}, {})
 
     def _log(self, run: str, metrics: list[Metric], params: Mapping[str, str], tags: Tags) -> None:
         """Log all in as few requests, of 100 parameters each, and as long tags as MLflow takes."""
@@ -199,81 +180,6 @@ class MlflowTracker:
         finally:
             for write in queued:
                 write.cancel()
-
-    @contextmanager
-    def _reaching(self, **requests: str) -> Iterator[None]:
-        """Raise any error as a TrackingError; the user's settings come before `requests`."""
-        added = {key: value for key, value in requests.items() if key not in os.environ}
-        os.environ.update(added)
-        try:
-            yield
-        except Exception as error:
-            raise refusal(self._uri, error) from error
-        finally:
-            for key in added:
-                del os.environ[key]
-
-
-def _opened(uri: str, name: str, artifacts: Path | None) -> tuple[MlflowClient, str]:
-    """Return a client and the experiment's id; wait where another process makes the store."""
-    for attempt in range(ATTEMPTS):
-        try:
-            with opening(uri):
-                client = _connect(uri)
-                return client, _experiment_id(client, name, uri, artifacts)
-        except Exception as error:
-            if attempt == ATTEMPTS - 1 or not is_race(error):
-                raise
-            time.sleep(PAUSE * (attempt + 1))
-    raise AssertionError("the last attempt returns or raises")
-
-
-def find_study(uri: str, key: str) -> tuple[str, str] | None:
-    """Return the ids of a study's experiment and run in a SQLite store; None where it has none.
-
-    Places of artifacts are put right first, where the store was moved.
-
-    Raises:
-        TrackingError: the store cannot be opened.
-    """
-    try:
-        with opening(uri):
-            client = _connect(uri)
-            experiments = client.search_experiments()
-            for one in experiments:
-                bring_artifacts(uri, str(one.artifact_location))
-            within = [one.experiment_id for one in experiments]
-            found = client.search_runs(within, f"tags.`igq.study` = '{key}'")
-    except Exception as error:
-        raise refusal(uri, error) from error
-    return (found[0].info.experiment_id, found[0].info.run_id) if found else None
-
-
-def _connect(uri: str) -> MlflowClient:
-    """Return a client; a store is tried first, because MLflow would retry for minutes."""
-    if uri.startswith("sqlite"):
-        try_sqlite(uri)
-    elif is_database(uri):
-        from mlflow.store.db.utils import create_sqlalchemy_engine
-
-        engine = create_sqlalchemy_engine(uri)
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
-    return MlflowClient(tracking_uri=uri)
-
-
-def _experiment_id(client: MlflowClient, name: str, uri: str, artifacts: Path | None) -> str:
-    """Return the experiment's id; a new one keeps artifacts beside a SQLite store."""
-    if found := client.get_experiment_by_name(name):
-        if artifacts is None and uri.startswith("sqlite"):
-            bring_artifacts(uri, str(found.artifact_location))
-        return str(found.experiment_id)
-    if artifacts is None and uri.startswith("sqlite"):
-        artifacts = beside(uri)
-    location = artifacts.resolve().as_uri() if artifacts else None
-    return client.create_experiment(name, artifact_location=location)
 
 
 def _metrics(trial: Trial, at: int) -> list[Metric]:

@@ -11,7 +11,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import pandas as pd
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
@@ -39,18 +39,30 @@ def write_mlflow_model(artifact: Path, out: Path) -> Path:
         ArtifactError: the artifact cannot be read or has no preprocessing; `out` exists already or
             cannot be written.
     """
-    classifier = open_classifier(artifact)
     with new_folder(out) as draft:
-        save_model(
-            path=str(draft),
-            python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={ARTIFACT: str(artifact.absolute())},
-            code_paths=[str(_folder(name)) for name in PACKAGES],
-            pip_requirements=requirements(),
-            signature=signature(),
-            input_example=example(classifier.shape),
-        )
+        save(artifact, draft)
     return out
+
+
+def save(artifact: Path, folder: Path, known: Model | None = None) -> None:
+    """Write an artifact as an MLflow model into a folder that is new or empty.
+
+    `known` says which logged model it is, if it is one.
+
+    Raises:
+        ArtifactError: the artifact cannot be read or has no preprocessing.
+    """
+    classifier = open_classifier(artifact)
+    save_model(
+        path=str(folder),
+        mlflow_model=known,
+        python_model=str(Path(__file__).with_name("served.py")),
+        artifacts={ARTIFACT: str(artifact.absolute())},
+        code_paths=[str(_folder(name)) for name in PACKAGES],
+        pip_requirements=requirements(),
+        signature=signature(),
+        input_example=example(classifier.shape),
+    )
 
 
 def requirements() -> list[str]:

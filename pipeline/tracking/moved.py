@@ -13,7 +13,11 @@ from urllib.parse import unquote, urlsplit
 NAME = "artifacts"
 """The folder of artifacts beside a store."""
 _NOTED = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
-_NOTED_LATER = (("logged_models", "artifact_location"), ("model_versions", "storage_location"))
+_NOTED_LATER = (
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
 """Tables that not every version of MLflow has."""
 
 

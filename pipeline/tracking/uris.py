@@ -21,6 +21,7 @@ _RACE = re.compile(
     r"|Can't locate revision|no such table|does not exist|deadlock",
     re.IGNORECASE,
 )
+_READ_OTHERWISE = re.compile(r"\?|%[0-9A-Fa-f]{2}")
 PATIENCE = 300.0
 """Seconds to wait for another process that opens the same store (our choice)."""
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -105,11 +106,24 @@ def opening(uri: str) -> Iterator[None]:
 
 
 def try_sqlite(uri: str) -> None:
-    """Raise the error that keeps a SQLite store from being written; make its folder."""
+    """Raise the error that keeps a SQLite store from being written; make its folder.
+
+    Raises:
+        TrackingError: its path has a `?`, which would begin options of the URI, or what stands for
+            another character.
+    """
+    if odd := _READ_OTHERWISE.search(uri):
+        raise TrackingError(
+            f"`tracking` must be a store whose path has no `?` and no `%` before two digits, as "
+            f"MLflow reads them otherwise, but got `{odd.group()}` in {uri}. Give another --out, "
+            "or a store elsewhere with --tracking."
+        )
     path = Path(uri.partition("///")[2])
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=5)) as connection:
         connection.execute("BEGIN IMMEDIATE")
+        connection.execute("PRAGMA user_version = 0")  # a lock alone a read-only file may give
+        connection.rollback()
 
 
 def refusal(uri: str, error: BaseException) -> TrackingError:
@@ -123,6 +137,13 @@ def refusal(uri: str, error: BaseException) -> TrackingError:
         "`tracking` must be the URI of a reachable MLflow server or store, but got "
         f"{uri}: {reason.splitlines()[0].rstrip('.')}"
     )
-    if not uri.startswith("sqlite"):
+    if uri.startswith("sqlite"):
+        message += ". Make it a file that can be written, or give another store with --tracking."
+    elif "401" in reason or "403" in reason:
+        message += (
+            ". Say who you are: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN."
+        )
+    else:
         message += ". Start it, or mend the URI; without --tracking a store in --out is used."
     return TrackingError(without_password(message))

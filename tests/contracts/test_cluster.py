@@ -20,14 +20,17 @@ from igq.evaluation import log_probabilities
 from igq.quantized import quantize_weights
 from pipeline.cluster import Cluster, InProcess
 from pipeline.cluster.ray import RETRIES, RayCluster
+from pipeline.cluster.ray.joining import connected
+from pipeline.cluster.ray.nodes import check_nodes
 from pipeline.errors import ClusterError
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.study.trials import Origin, Proposal
+from pipeline.versions import versions
 from tests import tiny
+from tests.clusters import THIS_CHECKOUT
 from tests.makers import FITTED
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = tiny.TINY | {"depth": 1}
 GROUPS = (2, 4)
 
@@ -61,6 +64,7 @@ class FakeFeed:
     reports: dict[int, list[tuple[int, list[float]]]] = field(default_factory=dict)
     finished: list[tuple[int, str | None]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    nodes: set[str] = field(default_factory=set)
     threads: set[tuple[int, int]] = field(default_factory=set)
 
     def next(self) -> Proposal | None:
@@ -82,6 +86,7 @@ class FakeFeed:
         self._note()
         self.finished.append((number, error))
         self.seconds.append(seconds)
+        self.nodes.add(node)
 
     def _note(self) -> None:
         self.threads.add((os.getpid(), threading.get_ident()))
@@ -135,7 +140,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [ray, "start", "--head", "--block", f"--port={port}", *options],
             stdout=out,
             stderr=out,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"},
+            env=os.environ | THIS_CHECKOUT | {"RAY_AUTH_MODE": "disabled"},
         )
     while "Ray runtime started" not in log.read_text():
         assert process.poll() is None, log.read_text()
@@ -188,6 +193,10 @@ def test_every_chunk_is_reported_as_the_objective_has_it(run: Run) -> None:
         assert [len(kls) for _, kls in seen] == [2, 2, 2, 1]
         for (_, kls), (_, truth) in zip(seen, wanted, strict=True):
             assert kls == pytest.approx(truth, rel=1e-6)
+
+
+def test_every_trial_says_where_it_ran(run: Run) -> None:
+    assert run.feed.nodes == {socket.gethostname()}
 
 
 def test_a_trial_told_to_stop_reports_no_more(run: Run) -> None:
@@ -293,6 +302,30 @@ def test_an_address_without_a_cluster_is_refused(
 
 
 @pytest.mark.ray
+def test_without_a_number_there_is_a_worker_for_each_core(head: str) -> None:
+    task = make_task()
+    feed = FakeFeed(allocations(task)[:3])
+    most: list[int] = []
+    feed.on_report = lambda: most.append(len(workers()))
+    RayCluster(head).run(task, feed)
+    assert max(most) == 1  # the cluster has one core
+    assert len(feed.finished) == 3
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("package", ["igq", "torch"])
+def test_a_node_with_another_version_is_refused_with_both(head: str, package: str) -> None:
+    mine = versions() | {package: "0.0.1"}
+    with connected(head), pytest.raises(ClusterError) as caught:
+        check_nodes(mine)
+    host = socket.gethostname()
+    assert str(caught.value) == (
+        f"a cluster must have the driver's {package} 0.0.1 on every node, but {host} has "
+        f"{versions()[package]}: install the same there, or leave the node out."
+    )
+
+
+@pytest.mark.ray
 def test_gpus_that_no_machine_has_are_refused(head: str) -> None:
     task = make_task()
     feed = FakeFeed(allocations(task))
@@ -340,7 +373,7 @@ def test_one_interrupt_ends_a_run_and_ray_with_it() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | THIS_CHECKOUT,
         start_new_session=True,
     )
     assert run.stdout is not None

@@ -7,7 +7,8 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import igq
 from igq import ArtifactError
 from igq.formats import FORMATS, format_named
 from igq.formats.drafts import check_seal
+from igq.formats.pt2 import read_pt2
 from igq.runtime import library_path
 from tests.contracts.mutations import make
 
@@ -57,8 +59,9 @@ READERS: Mapping[str, Reader] = {
     "native": Reader(lambda path, images: igq.load(path).model(images), (ArtifactError,), 0.0),
     "onnx": Reader(run_onnx, (ArtifactError,), 1e-4),
     "onnx-igq": Reader(run_onnx, (ArtifactError,), 1e-4),
+    "pt2": Reader(lambda path, images: read_pt2(path)(images), (ArtifactError,), 1e-4),
 }
-SUFFIXES = {".json", ".md", ".safetensors", ".onnx"}
+SUFFIXES = {".json", ".md", ".safetensors", ".onnx", ".pt2"}
 CODE = (b"\x80", b"PK", b"#!", b"\x7fELF", b"MZ")
 """The beginnings of pickles, archives, scripts and programs."""
 
@@ -120,11 +123,22 @@ def test_igq_names_a_format_that_it_does_not_read(name: str, written: Path) -> N
             igq.load(written)
 
 
+def contents_of(file: Path) -> Iterator[bytes]:
+    """Yield what a file holds; of a program of torch, what its members hold but for tensors."""
+    if file.suffix != ".pt2":
+        yield file.read_bytes()
+        return
+    with zipfile.ZipFile(file) as archive:
+        members = [m for m in archive.namelist() if "/data/weights/weight_" not in m]
+        assert any(m.endswith("/models/model.json") for m in members)
+        yield from map(archive.read, members)
+
+
 def test_nothing_in_it_is_code(written: Path) -> None:
     for file in files_of(written):
         assert file.suffix in SUFFIXES
         assert not file.stat().st_mode & 0o111
-        assert not file.read_bytes().startswith(CODE)
+        assert not any(content.startswith(CODE) for content in contents_of(file))
 
 
 def test_it_leaves_nothing_beside_itself(written: Path) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 from mlflow import MlflowClient
@@ -26,14 +28,16 @@ from igq.settings import plain
 from pipeline.errors import TrackingError
 from pipeline.study.trials import Origin, Proposal, State, Trial
 from pipeline.tracking import InMemoryTracker, Input, StudyRun, Tracker, sqlite_uri
-from pipeline.tracking.mlflow import IMPATIENT, MlflowTracker
+from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.server import serve
+from pipeline.tracking.store import IMPATIENT
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = StudyRun("vit_tiny_w4a4", "0123abcd", {"model": "vit_tiny", "bits": 4, "seed": 0}, 900)
 ALLOCATION = Allocation.of({"blocks.0.attn.qkv": 8, "blocks.0.mlp.fc1": 2})
 UNREACHABLE = "`tracking` must be the URI of a reachable MLflow server or store, but got "
 ADVICE = ". Start it, or mend the URI; without --tracking a store in --out is used."
+OF_FILES = ". Make it a file that can be written, or give another store with --tracking."
 
 
 def proposal(number: int) -> Proposal:
@@ -107,6 +111,7 @@ def on_mlflow(folder: Path) -> Backend:
         curves = [[(m.step, m.value) for m in history] for history in histories]
         artifacts = Path(unquote(urlsplit(parent.info.artifact_uri).path))
         tables = {path.name: json.loads(path.read_text()) for path in artifacts.glob("*.json")}
+        assert tables.pop("study.json")["model"] == "vit_tiny"
         return Kept(parent.info.status, trials, dict(zip(numbers, curves, strict=True)), tables)
 
     return Backend(lambda: MlflowTracker(sqlite_uri(folder)), kept)
@@ -419,7 +424,7 @@ def test_artifacts_lie_beside_the_store_and_nothing_in_the_current_directory(
     tracker.start(STUDY)
     tracker.finish({}, {}, {"trials.json": [{"kl": 1.0}]}, [figure])
     names = sorted(path.name for path in (store / "artifacts").rglob("*.*"))
-    assert names == ["figure.png", "trials.json"]
+    assert names == ["figure.png", "study.json", "trials.json"]
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -428,6 +433,15 @@ def test_artifacts_lie_where_they_are_told_to(store: Path, tmp_path: Path) -> No
     tracker.start(STUDY)
     finish(tracker)
     assert len(list((tmp_path / "elsewhere").rglob("allocation.json"))) == 1
+
+
+def test_a_folder_of_artifacts_that_cannot_be_written_is_refused_before_any_work(
+    store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    tracker = MlflowTracker(sqlite_uri(store), artifacts=tmp_path / "file" / "folder")
+    with pytest.raises(TrackingError, match="Not a directory"):
+        tracker.start(STUDY)
 
 
 def test_the_location_names_store_experiment_and_run(store: Path) -> None:
@@ -524,8 +538,9 @@ def refusal(uri: str) -> str:
     with pytest.raises(TrackingError) as caught:
         MlflowTracker(uri).start(STUDY)
     assert str(caught.value).startswith(UNREACHABLE)
-    assert str(caught.value).endswith(ADVICE) != uri.startswith("sqlite")
-    return str(caught.value).removeprefix(UNREACHABLE).removesuffix(ADVICE)
+    advice = OF_FILES if uri.startswith("sqlite") else ADVICE
+    assert str(caught.value).endswith(advice)
+    return str(caught.value).removeprefix(UNREACHABLE).removesuffix(advice)
 
 
 def free_port() -> int:
@@ -609,6 +624,53 @@ def test_a_store_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     assert refusal(sqlite_uri(tmp_path)).endswith("mlflow.db: file is not a database")
 
 
+def test_a_store_that_can_only_be_read_is_refused(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that is mounted so: whoever is root may write to any file."""
+    monkeypatch.setattr("pipeline.tracking.uris.sqlite3.connect", only_to_read)
+    assert refusal(sqlite_uri(store)).endswith("attempt to write a readonly database")
+
+
+CONNECT = sqlite3.connect
+
+
+def only_to_read(path: Path, **options: Any) -> sqlite3.Connection:
+    return CONNECT(f"file:{quote(str(path))}?mode=ro", uri=True, **options)
+
+
+@pytest.mark.parametrize(("name", "odd"), [("why?", "?"), ("a%41", "%41")])
+def test_a_path_that_mlflow_reads_otherwise_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str, odd: str
+) -> None:
+    with pytest.raises(TrackingError, match=rf"but got `{re.escape(odd)}` in .*--tracking"):
+        MlflowTracker(sqlite_uri(tmp_path / name)).start(STUDY)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["100 %", "a#b", "ü & co"])
+def test_a_path_with_odd_characters_is_a_store_s(
+    tmp_path: Path, empty_store: Path, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(empty_store, folder / "mlflow.db")
+    [run] = record(folder, complete(0))
+    assert artifact(run, "allocation.json") == plain(ALLOCATION)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_experiment_that_was_deleted_is_refused_with_the_remedy(store: Path) -> None:
+    record(store)
+    client, parent = MlflowClient(sqlite_uri(store)), parent_run(store)
+    client.delete_experiment(parent.info.experiment_id)
+    remedy = f"mlflow experiments restore --experiment-id {parent.info.experiment_id}"
+    with pytest.raises(TrackingError, match="must not be a deleted one, but igq is") as caught:
+        MlflowTracker(sqlite_uri(store)).start(STUDY)
+    assert remedy in str(caught.value)
+    MlflowTracker(sqlite_uri(store), "another").start(STUDY)
+
+
 @pytest.mark.parametrize("uri", ["foo://x", "sqlite://x", "sqlite:x.db", "http://", "://", "[]"])
 def test_a_malformed_uri_is_refused(uri: str, store: Path) -> None:
     reason = refusal(uri).removeprefix(f"{uri}: ")
@@ -684,7 +746,8 @@ def test_the_web_interface_is_a_server_for_trackers_until_it_is_interrupted(stor
         wait_for(port)
         uri = f"http://127.0.0.1:{port}"
         client = MlflowClient(uri)
-        assert [f.path for f in client.list_artifacts(run.run_id)] == ["allocation.json"]
+        kept = [file.path for file in client.list_artifacts(run.run_id)]
+        assert kept == ["allocation.json", "study.json"]
         tracker = MlflowTracker(uri)
         tracker.start(STUDY)
         link = f"{uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}"

@@ -128,6 +128,19 @@ def make_request(tmp_path: Path, write_space: Callable[..., Path]) -> Callable[.
     return make
 
 
+@pytest.fixture(scope="session")
+def recorded_study(
+    tmp_path_factory: pytest.TempPathFactory, write_space: Callable[..., Path]
+) -> Path:
+    """The folder of a study of the tiny space that has its MLflow store within it."""
+    import pipeline
+
+    folder = tmp_path_factory.mktemp("recorded")
+    space = write_space(folder / "space", validation_images=60)
+    pipeline.search(space, folder / "study", display=SilentDisplay(), rivals=False)
+    return folder / "study"
+
+
 @pytest.fixture
 def display() -> Display:
     """A display that nobody sees."""

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from igq.errors import UnsupportedModelError
+from igq.formats.metadata import metadata_of
 from igq.formats.onnx.graph import Graph
-from igq.formats.onnx.standard import check, metadata_of, write_folder
+from igq.formats.onnx.standard import check, write_folder
 from igq.runtime.deployment import DeployedBlock, DeployedLinear, DeployedPatches, deploy
 
 DOMAIN = "igq"

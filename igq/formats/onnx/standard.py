@@ -1,22 +1,21 @@
 """A quantized model in standard ONNX operators: built, checked, compared with torch, written."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 from torch import nn
 
 from igq.errors import ArtifactError
 from igq.formats.drafts import new_folder, seal
+from igq.formats.metadata import check_quantized, metadata_of, texts_of
 from igq.formats.onnx.parts import PACKED_BITS
 from igq.formats.onnx.plain import plain_graph
 from igq.formats.onnx.verification import verify
-from igq.quantized import quantized_weights, quantizers
+from igq.quantized import quantized_weights
 
-FILE, PREPROCESSING, CLASSES = "model.onnx", "preprocessing.json", "classes.json"
+FILE = "model.onnx"
 MOST_BYTES = 2**31 - 2**24
 """The most bytes of weights: a file of 2 GB, less the graph."""
 
@@ -38,12 +37,11 @@ def write_folder(
     Raises:
         ArtifactError: `path` exists already or cannot be written.
     """
-    preprocessing = _json(notes.get("preprocessing") or _preprocessing(model))
+    texts = texts_of(model, notes)
     with new_folder(path) as draft:
         (draft / FILE).write_bytes(exported.SerializeToString(deterministic=True))
-        (draft / PREPROCESSING).write_text(preprocessing)
-        if notes.get("classes") is not None:
-            (draft / CLASSES).write_text(_json(notes["classes"]))
+        for name, text in texts.items():
+            (draft / name).write_text(text)
         seal(draft, kind)
     return path
 
@@ -54,17 +52,8 @@ def check(model: nn.Module, path: Path) -> None:
     Raises:
         ArtifactError: see `write`.
     """
+    check_quantized(model, path)
     weights = quantized_weights(model)
-    if not weights:
-        raise ArtifactError("only a quantized model can be written; make one with igq.quantize.")
-    if path.exists():
-        raise ArtifactError(f"`path` must not exist yet, but {path} does.")
-    dtype = next(model.parameters()).dtype
-    if dtype != torch.float32:
-        raise ArtifactError(
-            f"a model must be in float32 to be written as ONNX, but is in {dtype}; "
-            "quantize model.float()."
-        )
     size = _bytes_of(model)
     if size > MOST_BYTES:
         raise ArtifactError(
@@ -86,35 +75,3 @@ def _bytes_of(model: nn.Module) -> int:
     held = quantized_weights(model).values()
     codes = sum(w.codes.numel() // (2 if w.bits <= PACKED_BITS else 1) for w in held)
     return codes + 4 * sum(p.numel() for p in model.parameters())
-
-
-def metadata_of(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts that the file carries: each layer's bits and groups, and the notes."""
-    weights = quantized_weights(model)
-    layers: dict[str, dict[str, Any]] = {
-        name: {"weight_bits": w.bits} for name, w in weights.items()
-    }
-    for name, q in quantizers(model).items():
-        groups = {"groups": q.grouping.tag, "num_groups": q.num_groups}
-        layers[name] = {**layers.get(name, {}), "activation_bits": q.bits, **groups}
-    return {"igq.layers": _json(layers), "igq.notes": _json(dict(notes))}
-
-
-def _preprocessing(model: Any) -> dict[str, Any]:
-    """Return the preprocessing that timm notes in a model."""
-    noted, patches = model.pretrained_cfg, model.patch_embed
-    size = [patches.proj.in_channels, *patches.img_size]
-    config: dict[str, Any] = {"input_size": size}
-    config |= {key: noted[key] for key in ("interpolation", "crop_pct") if key in noted}
-    for key in ("mean", "std"):
-        config |= (
-            {key: [noted[key][i % len(noted[key])] for i in range(size[0])]} if key in noted else {}
-        )
-    return {"config": config, "num_classes": model.num_classes}
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, indent=1) + "\n"
-    except (TypeError, ValueError) as error:
-        raise ArtifactError(f"`notes` must be JSON, but are not: {error}") from error

@@ -66,8 +66,8 @@ struct Kernels {
   void (*quantize_map)(const AttentionPanel&, const float* x, int64_t rows, int64_t keys, float* y);
 };
 
-// The kernels of an instruction set: "avx512", "avx_vnni", "avx2" or "portable"; null where the
-// processor or the build has none. The best one where `name` is null.
+// The kernels of an instruction set: "avx512", "avx_vnni", "avx2", "arm_i8mm" or "portable"; null
+// where the processor or the build has none. The best one where `name` is null.
 const Kernels* kernels(const char* name);
 
 }  // namespace igq

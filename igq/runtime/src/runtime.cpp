@@ -11,6 +11,10 @@
 
 #include "kernels.h"
 
+#if defined(IGQ_ARM)
+#include <sys/auxv.h>
+#endif
+
 namespace igq {
 
 #define IGQ_DECLARE(target) \
@@ -22,6 +26,9 @@ IGQ_DECLARE(portable)
 IGQ_DECLARE(avx2)
 IGQ_DECLARE(avx_vnni)
 IGQ_DECLARE(avx512)
+#endif
+#if defined(IGQ_ARM)
+IGQ_DECLARE(arm_i8mm)
 #endif
 
 const Kernels* kernels(const char* name) {
@@ -39,6 +46,10 @@ const Kernels* kernels(const char* name) {
   known.push_back({&avx512::table, avx512});
   known.push_back({&avx_vnni::table, avx2 && __builtin_cpu_supports("avxvnni")});
   known.push_back({&avx2::table, avx2});
+#endif
+#if defined(IGQ_ARM)
+  constexpr unsigned long kMixedProducts = 1ul << 13;  // HWCAP2_I8MM, which old headers lack
+  known.push_back({&arm_i8mm::table, (getauxval(AT_HWCAP2) & kMixedProducts) != 0});
 #endif
   known.push_back({&portable::table, true});
   for (const Known& one : known)

@@ -11,6 +11,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#include <arm_neon.h>
 #endif
 
 namespace igq {
@@ -142,6 +144,16 @@ IGQ_INLINE Ints dot(Ints sum, Ints unsigned_bytes, Ints signed_bytes) {
 #endif
   };
   return bits<Ints>(Halves{part(a.low, u.low, s.low), part(a.high, u.high, s.high)});
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+  struct Quarters {
+    int8x16_t part[4];
+  };
+  Quarters a = bits<Quarters>(sum), u = bits<Quarters>(unsigned_bytes);
+  Quarters s = bits<Quarters>(signed_bytes);
+  for (int i = 0; i < 4; ++i)
+    a.part[i] = vreinterpretq_s8_s32(vusdotq_s32(
+        vreinterpretq_s32_s8(a.part[i]), vreinterpretq_u8_s8(u.part[i]), s.part[i]));
+  return bits<Ints>(a);
 #else
   const uint8_t* u = reinterpret_cast<const uint8_t*>(&unsigned_bytes);
   const int8_t* s = reinterpret_cast<const int8_t*>(&signed_bytes);

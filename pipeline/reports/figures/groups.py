@@ -7,7 +7,7 @@ from typing import Any
 from igq import Layer, Setting
 from igq.layer import block_and_place
 from pipeline.reports.allocations import block_grid, searches_bits, weight_of
-from pipeline.reports.figures.style import DARK, LIGHT, MAP, blank
+from pipeline.reports.figures.style import DARK, LIGHT, MAP, blank, titled
 from pipeline.study.shape import kind_of
 
 Cells = Mapping[str, Mapping[str, tuple[float, str]]]
@@ -74,6 +74,8 @@ def _heat_map(axes: Any, cells: Cells, low: float, high: float) -> Any:
     places, nothing = _places(cells), float("nan")
     values = [[row.get(p, (nothing, ""))[0] for p in places] for row in cells.values()]
     mesh = axes.pcolormesh(values, cmap=MAP, vmin=low, vmax=high, edgecolors="none")
+    titled(mesh, [f"block {b}, {p}: {row.get(p, (low, 'none'))[1]}" for b, row in cells.items()
+                  for p in places])  # fmt: skip
     names = [kind_of(place) for place in places]
     axes.set_xticks([x + 0.5 for x in range(len(places))], names, rotation=60, fontsize=8)
     axes.set_yticks([y + 0.5 for y in range(len(cells))], list(cells), fontsize=8)

@@ -11,6 +11,7 @@ from pipeline.analysis.comparison import Comparison
 from pipeline.reports.figures.groups import draw_groups, draw_sensitivities
 from pipeline.reports.figures.intervals import draw_final, draw_validation
 from pipeline.reports.figures.search import costs_differ, draw_front, draw_search
+from pipeline.reports.figures.workers import busy, draw_workers, lanes
 from pipeline.study.best import best_of
 from pipeline.study.final import Final
 from pipeline.study.trials import Origin, Trial
@@ -72,6 +73,14 @@ def pictures(shown: Shown) -> Iterator[Picture]:
             "On the right each rival is paired with the best image by image: an interval that lies "
             "wholly left of 0 shows that the best is better.",
             draw_validation(shown.comparisons, "images"),
+        )
+    if workers := lanes(shown.trials):
+        yield Picture(
+            "workers",
+            "Were the workers busy?",
+            f"Each bar is a trial, each gap a wait: workers computed {busy(workers):.0%} of the "
+            "time. Short bars are trials that the pruner stopped.",
+            draw_workers(workers),
         )
 
 

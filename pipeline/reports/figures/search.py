@@ -7,7 +7,7 @@ from typing import Any
 from igq import Unit
 from igq.costs import Number
 from pipeline.analysis.comparison import Comparison
-from pipeline.reports.figures.style import COLOURS, blank
+from pipeline.reports.figures.style import COLOURS, blank, titled
 from pipeline.study.best import front, knee
 from pipeline.study.trials import Origin, State, Trial
 
@@ -56,7 +56,13 @@ def _scatter(axes: Any, name: str, shown: Sequence[tuple[int, Trial]], top: floa
     places = [x for x, _ in shown]
     kls = [min(trial.kl or 0.0, EDGE * top) for _, trial in shown]
     mark = {"marker": "x", "s": 18, "linewidths": 1} if name == "pruned" else {"s": 14}
-    axes.scatter(places, kls, color=colour, label=name, **mark)
+    marks = axes.scatter(places, kls, color=colour, label=name, **mark)
+    titled(marks, [_title(trial) for _, trial in shown])
+
+
+def _title(trial: Trial) -> str:
+    origin, price = trial.proposal.origin, trial.proposal.price
+    return f"trial {trial.number}, {origin}, KL {trial.kl or 0.0:.4f}, {price}"
 
 
 def _best_so_far(axes: Any, trials: Sequence[Trial], ends: Sequence[int], budget: Number) -> None:
@@ -81,7 +87,8 @@ def draw_front(trials: Sequence[Trial], budget: Number) -> Any:
     """Draw KL against cost, with the front of trials that no cheaper one equals."""
     figure, axes = blank(3.8)
     complete = [trial for trial in trials if trial.state is State.COMPLETE]
-    axes.scatter(*_places(complete), color=COLOURS["pruned"], s=12, label="complete trials")
+    dots = axes.scatter(*_places(complete), color=COLOURS["pruned"], s=12, label="complete trials")
+    titled(dots, list(map(_title, complete)))
     for origin in (Origin.UNIFORM, Origin.ILP):
         mine = [trial for trial in complete if trial.proposal.origin is origin]
         axes.scatter(*_places(mine), marker="s", color=COLOURS[origin.value], label=origin.value)

@@ -103,3 +103,23 @@ class TestInputs:
             RuntimeLibraryError, match=r"must be float32 on the CPU, but is torch.f"
         ):
             operators.linear(X.double(), LINEAR, OUTPUTS, target=target)
+
+
+class TestShapes:
+    """A tensor of another number of axes would be read past its end."""
+
+    def test_of_a_linear_layer(self) -> None:
+        with pytest.raises(RuntimeLibraryError, match=r"`x` must be \(images, tokens..., inputs\)"):
+            operators.linear(X[0, 0], LINEAR, OUTPUTS)
+
+    @pytest.mark.parametrize("cut", [lambda x: x[0], lambda x: x[None], lambda x: x[..., :-1]])
+    def test_of_an_attention(self, cut: Callable[[Tensor], Tensor]) -> None:
+        drawn = draw_attention(1)
+        with pytest.raises(RuntimeLibraryError, match=r"`qkv` must be .* but has shape"):
+            operators.self_attention(cut(drawn.qkv), drawn.panel)
+
+    def test_a_panel_that_is_not_bytes(self) -> None:
+        with pytest.raises(
+            RuntimeLibraryError, match=r"must be bytes on the CPU, but is .*float32"
+        ):
+            operators.linear(X, LINEAR.float(), OUTPUTS)

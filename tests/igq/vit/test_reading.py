@@ -146,7 +146,7 @@ class TestRefusals:
 
     def test_a_name_that_a_terminal_would_act_on(self, vit: nn.Module, file: Path) -> None:
         torch.save({"model": vit.state_dict(), "\x1b[2J": vit.state_dict()}, file)
-        with pytest.raises(WeightsError, match=r"^`checkpoint_key` must be one of .*\.$") as raised:
+        with pytest.raises(WeightsError, match=r"^`checkpoint_key` must be one of ") as raised:
             read_checkpoint(file, "ema")
         assert str(raised.value).isprintable()
         torch.save({"parser": argparse.ArgumentParser}, file)

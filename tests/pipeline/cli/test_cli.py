@@ -63,7 +63,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> InMemoryTracker:
     """Neither Ray nor MLflow."""
     tracker = InMemoryTracker()
     monkeypatch.setattr("pipeline.cluster.ray.RayCluster", lambda address, workers: InProcess())
-    monkeypatch.setattr("pipeline.tracking.mlflow.MlflowTracker", lambda uri: tracker)
+    monkeypatch.setattr("pipeline.tracking.mlflow.MlflowTracker", lambda uri, experiment: tracker)
     return tracker
 
 

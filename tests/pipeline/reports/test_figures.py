@@ -1,5 +1,6 @@
 """Figures are drawn whatever a study holds."""
 
+import csv
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +13,17 @@ import igq
 from igq import Layer
 from pipeline.analysis.comparison import Comparison
 from pipeline.intervals import Interval
-from pipeline.reports.figures import Shown, draw_comparison, pictures, svg, write_figures
+from pipeline.reports.figures import (
+    Shown,
+    draw_comparison,
+    pictures,
+    svg,
+    write_data,
+    write_figures,
+)
 from pipeline.reports.figures.search import costs_differ
 from pipeline.reports.figures.style import COLOURS
+from pipeline.reports.figures.workers import busy, draw_workers, lanes
 from pipeline.study.final import Final
 from pipeline.study.trials import Origin, State, Trial
 
@@ -90,6 +99,39 @@ def test_svg_takes_the_colours_of_the_page(shown: Shown) -> None:
     assert f"var(--c0, {COLOURS['best']})" in search
     assert "image-forward-passes of trials" in search  # text, not outlines
     assert "https://" not in search.replace("https://matplotlib.org", "")
+
+
+def test_marks_have_their_numbers_as_titles(shown: Shown) -> None:
+    drawn = {picture.name: svg(picture.figure) for picture in pictures(shown)}
+    assert "<title>trial 1, sampler, KL 0.5000, 100 BOPs</title>" in drawn["search"]
+    assert drawn["groups"].count("<title>block ") >= 3 * len(shown.layers[1:])
+    assert "<title>block , qkv: 1e-1</title>" in drawn["sensitivity"]
+
+
+def test_trials_of_a_node_that_overlap_ran_on_different_workers(trial: Make) -> None:
+    times = [("a", 0, 10), ("a", 5, 12), ("a", 11, 20), ("b", 0, 4)]
+    ran = [
+        trial(number, node=node, seconds=float(end - begin), ended=1000.0 + end)
+        for number, (node, begin, end) in enumerate(times)
+    ]
+    before = trial(9, seconds=1.0)
+    workers = lanes([*ran, before])
+    numbers = [(lane.node, [one.number for one in lane.trials]) for lane in workers]
+    assert numbers == [("a", [0, 2]), ("a", [1]), ("b", [3])]
+    assert busy(workers) == pytest.approx((10 + 9 + 7 + 4) / (3 * 20))
+    drawn = svg(draw_workers(workers))
+    assert "<title>trial 2, complete, 9.0 s on a</title>" in drawn
+    for label in ("a 1", "a 2", "b 1", "seconds since the first trial began"):
+        assert f">{label}<" in drawn
+
+
+def test_numbers_of_figures_are_tables(shown: Shown, tmp_path: Path) -> None:
+    trials, sensitivities = write_data(tmp_path / "new", shown)
+    rows = list(csv.DictReader(trials.open()))
+    assert [row["state"] for row in rows] == [str(one.state) for one in shown.trials]
+    assert (rows[1]["kl"], rows[1]["bops"], rows[1]["ended"]) == ("0.5", "100.0", "")
+    rows = list(csv.DictReader(sensitivities.open()))
+    assert rows[0] == {"table": "measured", "layer": "qkv", "setting": "1", "kl": "0.1"}
 
 
 def test_a_comparison_is_drawn_into_a_folder_of_its_own(tmp_path: Path) -> None:

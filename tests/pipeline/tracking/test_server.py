@@ -13,8 +13,9 @@ from pipeline.cli.pages import show_pages
 from pipeline.errors import TrackingError
 from pipeline.files import write_json
 from pipeline.tracking import StudyRun, sqlite_uri
-from pipeline.tracking.mlflow import MlflowTracker, find_study
+from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.server import pages, serve
+from pipeline.tracking.store import find_study
 
 SERVER = """#!/bin/sh
 echo $$ > {folder}/server

@@ -1,0 +1,65 @@
+"""Workers of a Ray cluster. The one door to Ray."""
+
+from dataclasses import dataclass
+
+from ray import cloudpickle
+
+from igq import InvalidArgumentError
+from pipeline.cluster.feed import ProposalFeed
+from pipeline.cluster.placement import Machine, Share, rooms, share_of
+from pipeline.cluster.ray.joining import connected
+from pipeline.cluster.ray.nodes import check_nodes, machines
+from pipeline.cluster.ray.tuning import RETRIES, run_trials
+from pipeline.evaluation.task import Task
+from pipeline.versions import versions
+
+__all__ = ["RETRIES", "RayCluster"]
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Workers that Ray Tune keeps busy, each of them a process with a share of a machine.
+
+    >>> RayCluster(workers=4).address is None  # Ray is started on this machine
+    True
+    """
+
+    address: str | None = None
+    """None: start Ray on this machine. Otherwise join: `auto`, the cluster that this machine is
+    part of, or the `host:port` of its head."""
+    workers: int | None = None
+    """How many trials run at once. None: as many as there is room for, while nodes come and go:
+    one for each GPU or fraction of it, otherwise one for each CPU."""
+    gpus_per_worker: float | None = None
+    """Fractions share a GPU. None: one GPU each where the cluster has any, otherwise none."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise InvalidArgumentError(f"`workers` must be at least 1, but got {self.workers}.")
+        gpus = self.gpus_per_worker or 0
+        if gpus < 0 or (gpus > 1 and gpus % 1):
+            raise InvalidArgumentError(f"`gpus_per_worker` must be whole above 1, but got {gpus}.")
+
+    def check(self) -> None:
+        """Join the cluster and leave it again; one that `run` starts here needs no check.
+
+        Raises:
+            ClusterError: it cannot be joined, has no room, or a node has other versions.
+        """
+        if self.address is not None:
+            with connected(self.address):
+                self._share(machines())
+                check_nodes(versions())
+
+    def run(self, task: Task, feed: ProposalFeed) -> None:
+        """Evaluate proposals, `workers` at a time, until there are no more."""
+        with connected(self.address, len(cloudpickle.dumps(task))):
+            share = self._share(machines())
+            run_trials(task, feed, share, lambda: self.room(share))
+
+    def room(self, share: Share) -> int:
+        """Return how many trials may run at once on the connected cluster, as it is now."""
+        return self.workers or sum(rooms(machines(), share).values())
+
+    def _share(self, there: list[Machine]) -> Share:
+        return share_of(there, self.workers, self.gpus_per_worker)

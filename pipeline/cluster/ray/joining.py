@@ -1,0 +1,109 @@
+"""Ray in this process: joined or started here, and left again. Its token, its words, its folder."""
+
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,  # as `ray start` does when it joins a cluster
+)
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray.exceptions import RayError
+
+from pipeline.cluster.process import own_signals, quiet, short_folder
+from pipeline.errors import ClusterError
+
+CONNECT_SECONDS = 10  # within which the machine at a cluster's address must answer
+NO_TOKEN = (
+    "it wants a token that this process does not have. Copy the head's ~/.ray/auth_token to the "
+    "same place here."
+)
+_TOKEN = re.compile("authenticat|auth token|token auth|AUTH_TOKEN", re.IGNORECASE)
+RULE = "`cluster` must be the address of a running Ray cluster"
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise it warns of a change to come
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table even when it is to be silent
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own returns as if the study had ended
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nothing is ever resumed from Tune's snapshots
+}  # settings that Ray takes in no other way
+
+
+@contextmanager
+def connected(address: str | None, size: int = 0) -> Iterator[None]:
+    """Join a cluster and leave it afterwards, or start Ray here and stop it afterwards.
+
+    Ray that is started here has room for objects of `size` bytes.
+    """
+    os.environ.update(ENVIRONMENT)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    try:
+        if address is None:
+            room = {"object_store_memory": 2 * size + 2**27, "_temp_dir": short_folder()}
+            _init("local", include_dashboard=False, **room)
+        else:
+            if address != "auto":
+                _check_answers(address)
+            _init(address)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _open_to_all(address: str) -> bool:
+    """Return whether a cluster answers without a token.
+
+    With a token such a cluster is joined, but takes the driver for dead: it cannot call it back.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    open_mode = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    try:
+        run = subprocess.run(command, env=open_mode, capture_output=True, timeout=CONNECT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return run.returncode == 0
+
+
+def _init(address: str, **options: Any) -> None:
+    """Initialise Ray without a word on the terminal; signals stay the command's."""
+    said: list[str] = []
+    try:
+        with own_signals(), quiet(said):
+            if address != "local" and not _open_to_all(address):
+                _take_token(address)
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if _TOKEN.search(f"{reason} {''.join(said)}"):
+            reason = NO_TOKEN
+        raise ClusterError(f"{RULE}, but got {address}: {reason}") from error
+
+
+def _take_token(address: str) -> None:
+    """Have Ray send this process's token, or say that there is none: Ray itself waits for minutes.
+
+    Raises:
+        ClusterError: the cluster is closed to this process.
+    """
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        raise ClusterError(f"{RULE}, but got {address}: {NO_TOKEN}")
+
+
+def _check_answers(address: str) -> None:
+    """Check that something listens at the address: Ray itself would take minutes to give up."""
+    if address.startswith("ray://"):
+        raise ClusterError(f"{RULE}, but got {address}: use `ray job submit`.")
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(f"{RULE}, but got {address}: no answer.") from error

@@ -1,0 +1,141 @@
+"""Ray Tune at work: it starts workers, keeps them busy and replaces the lost ones.
+
+The feed decides what is tried and when a trial stops.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import cloudpickle, tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from pipeline.cluster.base import pass_on
+from pipeline.cluster.evaluator import Evaluator
+from pipeline.cluster.feed import ProposalFeed
+from pipeline.cluster.placement import Share
+from pipeline.cluster.ray.nodes import Versions, check_versions, own_name
+from pipeline.evaluation.task import Task
+from pipeline.versions import versions
+
+RETRIES = 2  # of a trial whose worker was lost
+MANY = 2**20
+"""More trials than ever run at once: `_Proposals` says how many may."""
+LOOK_SECONDS = 1.0
+"""Between two looks at how many workers the cluster has room for."""
+
+
+def run_trials(task: Task, feed: ProposalFeed, share: Share, room: Callable[[], int]) -> None:
+    """Run trials on the connected cluster, while there is room, until the feed has no more."""
+    proposals = _Proposals(feed, room)
+    sent = {"task": task, "share": share, "wanted": versions()}
+    try:
+        with tempfile.TemporaryDirectory(prefix="igq-") as folder:
+            tune.run(
+                # Each value goes to Ray's object store once, and from there to each node once.
+                tune.with_parameters(IgqTrial, **sent),
+                num_samples=-1,
+                search_alg=proposals,
+                scheduler=_Reports(proposals),
+                max_concurrent_trials=MANY,
+                resources_per_trial=dict(share.resources),
+                reuse_actors=True,
+                max_failures=RETRIES,
+                raise_on_failed_trial=False,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                trial_dirname_creator=lambda trial: trial.trial_id,  # its own: long as the config
+                storage_path=folder,
+                verbose=0,
+            )
+    except _FeedError as error:
+        raise error.args[0] from None
+
+
+class IgqTrial(tune.Trainable):
+    """A worker: one step is one chunk. Tune hands it one trial after the other."""
+
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], task: Task, share: Share, wanted: Versions
+    ) -> None:
+        node = own_name()
+        check_versions(node, versions(), wanted)  # it may have joined since the search began
+        torch.set_num_threads(share.threads)
+        self._evaluator = Evaluator(task, "cuda" if share.gpus else "cpu", node)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._reports = self._evaluator.reports(dict(new_config["allocation"]))
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return {"report": next(self._reports)}
+
+
+class _FeedError(BaseException):
+    """An error of the feed on its way through Tune, which swallows or wraps any `Exception`."""
+
+
+@contextmanager
+def _through_tune() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _FeedError(error) from error
+
+
+class _Proposals(Searcher):
+    """Asks the feed for trials, on behalf of Tune, while there is room for one more."""
+
+    def __init__(self, feed: ProposalFeed, room: Callable[[], int]) -> None:
+        super().__init__()
+        self.feed = feed
+        self.lost = (0, "")  # the trial that last lost a worker, and how: Tune does not pass it on
+        self._room, self._known, self._looked = room, 0, float("-inf")
+        self._live: set[str] = set()
+
+    @_through_tune()
+    def suggest(self, trial_id: str) -> Any:
+        if len(self._live) >= self._room_now():
+            return None
+        proposal = self.feed.next()
+        if proposal is None:
+            return Searcher.FINISHED
+        self._live.add(trial_id)
+        # As pairs: Tune would flatten, merge and copy a mapping key by key.
+        return {"number": proposal.number, "allocation": proposal.allocation.entries}
+
+    @_through_tune()
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        self._live.discard(trial_id)
+        if error:
+            number, reason = self.lost
+            self.feed.finish(number, 0.0, reason)
+
+    def _room_now(self) -> int:
+        now = time.monotonic()
+        if now - self._looked >= LOOK_SECONDS:
+            self._known, self._looked = self._room(), now
+        return self._known
+
+
+class _Reports(FIFOScheduler):
+    """Reports to the feed, on behalf of Tune, and tells Tune whether the trial goes on."""
+
+    def __init__(self, proposals: _Proposals) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._proposals = proposals
+
+    @_through_tune()
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        ended = pass_on(self._proposals.feed, trial.config["number"], result["report"])
+        return str(TrialScheduler.STOP if ended else TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        self._proposals.lost = (trial.config["number"], f"{type(error).__name__}: {error}")

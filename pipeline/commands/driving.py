@@ -1,0 +1,74 @@
+"""The process that drives a search, as its folder notes it: whether it lives, and where."""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StudyError
+from pipeline.files import read_json
+
+
+@dataclass(frozen=True)
+class Driving:
+    """A driver.
+
+    >>> Driving.here(trials=12).alive
+    True
+    """
+
+    host: str
+    pid: int
+    process: str
+    """What tells the process from a later one of the same number; empty where nothing does."""
+    since: float
+    """Unix time in seconds at which it began."""
+    trials: int
+    """The trials that the study is to have."""
+
+    @classmethod
+    def here(cls, trials: int) -> "Driving":
+        """Return this process, which begins to drive now."""
+        return cls(socket.gethostname(), os.getpid(), _birth(os.getpid()), time.time(), trials)
+
+    @classmethod
+    def read(cls, path: Path) -> "Driving | None":
+        """Read the note; None for a study of before, which has none.
+
+        Raises:
+            StudyError: it is damaged.
+        """
+        if not path.exists():
+            return None
+        try:
+            return cls(**read_json(path))
+        except TypeError as error:
+            raise StudyError(f"{path} must note a driver, but: {error}") from error
+
+    def json(self) -> Mapping[str, Any]:
+        """Return the note as plain data."""
+        return asdict(self)
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether the process lives; None where it is another machine's."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True  # of another user
+        return _birth(self.pid) == self.process
+
+
+def _birth(pid: int) -> str:
+    """Return the clock tick at which a process began, where the system tells."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""

@@ -1,0 +1,76 @@
+"""An overview of a study's journal: how far it is, without its model."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline.proposals.journal import load_journal, reading
+from pipeline.study.trials import State
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The trials of a study, counted; empty before its first one.
+
+    >>> Overview().ended
+    0
+    """
+
+    states: Mapping[State, int] | None = None
+    running: int = 0
+    """Proposed and not ended; where the driver is gone, they will be proposed again."""
+    best: int | None = None
+    """The trial of least KL that saw every image and keeps the limits."""
+    best_kl: float | None = None
+    nodes: Mapping[str, int] | None = None
+    """Machine -> trials that it evaluated."""
+    times: tuple[float, ...] = ()
+    """Unix times in seconds at which trials ended, in order."""
+
+    @property
+    def ended(self) -> int:
+        """The number of trials that ended."""
+        return sum((self.states or {}).values())
+
+
+def overview(journal: Path, name: str) -> Overview:
+    """Read how far the study of a name is; the journal is only read.
+
+    Raises:
+        StudyError: the journal is another study's, or damaged.
+    """
+    if not journal.exists() or not journal.stat().st_size:
+        return Overview()
+    with reading(journal):
+        return _counted(load_journal(journal, name).get_trials(deepcopy=False))
+
+
+def _counted(trials: Sequence[FrozenTrial]) -> Overview:
+    ended = [trial for trial in trials if trial.state.is_finished() and _state(trial)]
+    whole = [t for t in ended if _state(t) is State.COMPLETE and _feasible(t)]
+    best = min(whole, key=lambda t: (_kl(t), t.number), default=None)
+    return Overview(
+        Counter(State(trial.user_attrs["state"]) for trial in ended),
+        sum(trial.state is TrialState.RUNNING for trial in trials),
+        None if best is None else best.number,
+        None if best is None else _kl(best),
+        Counter(node for trial in ended if (node := trial.user_attrs.get("node"))),
+        tuple(sorted(t.datetime_complete.timestamp() for t in ended if t.datetime_complete)),
+    )
+
+
+def _state(trial: FrozenTrial) -> State | None:
+    noted = trial.user_attrs.get("state")
+    return None if noted is None else State(noted)
+
+
+def _kl(trial: FrozenTrial) -> float:
+    return fmean(trial.user_attrs["kls"])
+
+
+def _feasible(trial: FrozenTrial) -> bool:
+    return all(over <= 0 for over in trial.constraints.values())

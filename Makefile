@@ -31,12 +31,13 @@ test: check ## check, then every test and docstring example; coverage is that of
 test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
 	$(BIN)/pytest $(PARALLEL) -m fast
 
-check: $(INSTALLED) ## style, types, the imports' architecture and the documentation
+check: $(INSTALLED) ## style, types, the imports' architecture, the documentation and pinned versions
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --quiet --site-dir out/site
+	$(BIN)/python .ci/audit.py constraints.txt
 
 check-native: $(INSTALLED) ## the runtime's tests on a library that checks addresses and undefined behaviour
 	$(BIN)/python -m pip install --quiet cmake ninja

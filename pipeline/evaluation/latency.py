@@ -10,6 +10,9 @@ import numpy as np
 
 from igq.progress import Progress
 
+WARM_UP = 3
+"""Rounds that are not counted: threads start, and memory is taken, in the first ones."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -59,15 +62,15 @@ class Form:
 def in_turns(
     forms: Sequence[Form], images: np.ndarray, rounds: int, progress: Progress
 ) -> list[list[float]]:
-    """Return the milliseconds of each form in each round, after one round that is not counted."""
+    """Return the milliseconds of each form in each round, after some that are not counted."""
     times: list[list[float]] = [[] for _ in forms]
-    for number in range(rounds + 1):
+    for number in range(WARM_UP + rounds):
         for form, taken in zip(forms, times, strict=True):
             start = perf_counter()
             form.run(images)
             taken.append(1e3 * (perf_counter() - start))
-        progress((number + 1) / (rounds + 1))
-    return [taken[1:] for taken in times]
+        progress((number + 1) / (WARM_UP + rounds))
+    return [taken[WARM_UP:] for taken in times]
 
 
 def latency(form: Form, batch: int, times: list[float], baseline: list[float]) -> Latency:

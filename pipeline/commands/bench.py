@@ -137,7 +137,7 @@ def _peaks(
 ) -> dict[tuple[str, int], float | None]:
     """Return each form's peak memory at each size of batch, in a process of its own."""
     progress = display.step("measuring the memory of every form")
-    found = {}
+    found: dict[tuple[str, int], float | None] = {}
     for number, form in enumerate(forms):
         if form.load is not None:
             peaks = peak_memory(form.load, list(images.values()), form.imports)

@@ -231,6 +231,12 @@ def bench(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Images at once. [default: 1 and 8]")
     ] = None,
+    memory: Annotated[
+        bool, typer.Option(help="Peak memory too, of a process for each form.")
+    ] = True,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Form to leave out, by its name in the table.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure an exported model's latency on this machine, beside full precision and ONNX."""
@@ -242,7 +248,9 @@ def bench(
     from pipeline.reports.progress import TerminalDisplay
 
     with TerminalDisplay(progress) as display:
-        measured = measure(artifact, rounds, threads, batch or BATCHES, display)
+        measured = measure(
+            artifact, rounds, threads, batch or BATCHES, memory, without or (), display
+        )
     if as_json:
         print_json(asdict(measured))
         return

@@ -9,7 +9,7 @@ def latency_table(measured: Benchmark) -> Table:
     """Return a table with a line for each form and size of batch."""
     table = Table(title=measured.processor, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("form", no_wrap=True)
-    for heading in ("batch", "ms", "quartiles", "speed", "MB", "load"):
+    for heading in ("batch", "ms", "quartiles", "speed", "MB", "load", "peak MB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in measured.rows:
         table.add_row(
@@ -20,6 +20,7 @@ def latency_table(measured: Benchmark) -> Table:
             f"{row.speed:.2f}",
             "" if row.megabytes is None else f"{row.megabytes:.1f}",
             f"{row.load_seconds:.3f}" if row.load_seconds else "",
+            "" if row.peak_megabytes is None else f"{row.peak_megabytes:.0f}",
         )
     runtime = measured.target or "not compiled"
     table.caption = (

@@ -24,10 +24,12 @@ from pipeline.cli.options import (
     console,
     write_plainly,
 )
+from pipeline.cli.pages import sync
 from pipeline.cli.profile import profile
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.signals import catching_signals, stopping
 from pipeline.study.request import Engine, Request, Sampler
+from pipeline.threads import wait_patiently
 from search_spaces import SearchSpaceError, load, names
 
 app = typer.Typer(
@@ -43,6 +45,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder of the study. [default: s
 def main() -> None:
     """Run the command line."""
     write_plainly()
+    wait_patiently()
     try:
         with catching_signals():
             app(sys.argv[1:] or ["--help"], standalone_mode=True)
@@ -237,6 +240,7 @@ app.command(
 )(reproduce)
 
 
+app.command(epilog="Example: `igq sync studies/vit_tiny_w4a4 --tracking http://server:5000`")(sync)
 app.command(epilog="Example: `igq status studies/vit_tiny_w4a4`")(status)
 app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")(doctor)
 

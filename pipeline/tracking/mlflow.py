@@ -50,6 +50,10 @@ IMPATIENT = {
 }
 
 
+BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+"""Of a trial's requests: 14 s, where MLflow's own seven take four minutes."""
+
+
 class MlflowTracker:
     """A tracker that writes to an MLflow server, or to a store such as `sqlite_uri` names.
 
@@ -161,7 +165,7 @@ class MlflowTracker:
         """Write one trial, or the rest of one that was cut off."""
         milliseconds = round(trial.seconds * 1000)
         tags = {"mlflow.parentRunId": self._parent, "igq.trial": str(trial.number)}
-        with self._reaching():
+        with self._reaching(**BRIEFLY):
             run = self._cut_off.get(trial.number) or self._client.create_run(
                 self._id, now - milliseconds, tags, logged.run_name(trial)
             )

@@ -16,10 +16,12 @@ from igq.errors import IgqError
 from pipeline.cli.artifacts import apply, bench, evaluate, export, package, run, verify
 from pipeline.cli.inspect import doctor, models, status
 from pipeline.cli.options import console, progress, remarks, write_plainly
+from pipeline.cli.pages import sync
 from pipeline.cli.profile import profile
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.signals import catching_signals, stopping
 from pipeline.cli.studies import compare, report, search
+from pipeline.threads import wait_patiently
 from search_spaces import SearchSpaceError, load, names
 
 app = typer.Typer(
@@ -34,6 +36,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     write_plainly()
+    wait_patiently()
     try:
         with catching_signals(), remarks():
             app(sys.argv[1:] or ["--help"], standalone_mode=True)
@@ -101,6 +104,7 @@ app.command(
 )(reproduce)
 
 
+app.command(epilog="Example: `igq sync studies/vit_tiny_w4a4 --tracking http://server:5000`")(sync)
 app.command(epilog="Example: `igq status studies/vit_tiny_w4a4`")(status)
 app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")(doctor)
 

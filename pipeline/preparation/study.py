@@ -84,6 +84,8 @@ class Study:
         check_predictions(model, images[SEARCH], request)
         if request.resume:
             check_same(folder, definition)
+            begun = read_json(folder.study).get("begun", {})
+            definition = replace(definition, begun=begun)
         return cls(folder, definition, model, listed, limits, images)
 
     @classmethod

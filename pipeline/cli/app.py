@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from igq.errors import IgqError
 from pipeline.cli.artifacts import apply, bench, evaluate, export, package, run, verify
+from pipeline.cli.cache import cache
 from pipeline.cli.inspect import doctor, models
 from pipeline.cli.options import (
     CheckpointKey,
@@ -234,6 +235,7 @@ app.command(
 )(reproduce)
 
 
+app.command(epilog="Example: `igq cache`, or `igq cache clear --older 30`")(cache)
 app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")(doctor)
 
 

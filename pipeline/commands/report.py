@@ -5,11 +5,12 @@ from pathlib import Path
 
 from pipeline.commands.result import Result, open_study
 from pipeline.errors import StudyError
-from pipeline.files import appearing, read_json
+from pipeline.files import appearing
 from pipeline.preparation.sensitivities import kept
 from pipeline.reports.figures import Shown
 from pipeline.reports.html import Page, html
 from pipeline.reports.sentences import export_command, search_command, title
+from pipeline.study.seals import read_sealed
 
 NAME = "report.html"
 
@@ -63,7 +64,7 @@ def _page(result: Result) -> Page:
         images=result.validation.images if result.validation else 0,
         reference_top1=result.validation.reference_top1 if result.validation else None,
         definition=_definition(result),
-        system=read_json(folder.system) if folder.system.exists() else {},
+        system=read_sealed(folder.system) if folder.system.exists() else {},
         commands=[search_command(definition, len(trials)), export_command(folder.path)],
     )
 

@@ -6,17 +6,20 @@ is computed, trials run, and the best is compared with its rivals on images of t
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
+from uuid import uuid4
 
 from rich.console import Console
 
 from pipeline.cluster import Cluster, InProcess
+from pipeline.commands.cache import shared_folder
 from pipeline.commands.result import Result
 from pipeline.commands.surroundings import surroundings
-from pipeline.files import write_json
 from pipeline.preparation.models import device
 from pipeline.preparation.prepare import Preparation, prepare
+from pipeline.preparation.sealing import seal_old
 from pipeline.preparation.starts import baselines, front_baselines
 from pipeline.preparation.study import Study
 from pipeline.proposals import Proposals
@@ -30,10 +33,14 @@ from pipeline.study.definition import Definition
 from pipeline.study.folder import exclusive
 from pipeline.study.progress import Display
 from pipeline.study.request import Request, Wishes
+from pipeline.study.seals import write_sealed
 from pipeline.study.trials import Trial
 from pipeline.tracking import Input, StudyRun, Tracker, sqlite_uri
 from pipeline.tracking.uris import noted
 from search_spaces import SearchSpace, load
+
+NONCE = 12
+"""Digits that tell a study from others with the same definition."""
 
 
 def search(
@@ -97,13 +104,15 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     >>> len(result.trials)
     5
     """
-    study = Study.create(request, display, cluster.check)
+    study = replace(Study.create(request, display, cluster.check), shared=shared_folder())
     with exclusive(study.folder, request.resume):
         system = surroundings()
         tracker.start(_study_run(study, system))
-        study.definition.write(study.folder)
-        write_json(study.folder.system, system)
-        write_json(study.folder.tracking, noted(tracker.location, study.folder.path))
+        nonce = uuid4().hex[:NONCE]
+        seal_old(study, nonce)
+        study.definition.write(study.folder, nonce)
+        write_sealed(study.folder.system, system)
+        write_sealed(study.folder.tracking, noted(tracker.location, study.folder.path))
         try:
             preparation = prepare(study, display)
             trials = _run_trials(request, preparation, cluster, tracker, display)

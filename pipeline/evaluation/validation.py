@@ -25,7 +25,7 @@ from pipeline.data.stream import MEMORY
 from pipeline.errors import StudyError
 from pipeline.evaluation.scoring import Contest
 from pipeline.evaluation.task import Task
-from pipeline.files import read_json, write_json
+from pipeline.study.seals import check_companions, companions, read_sealed, write_sealed
 from pipeline.study.trials import Trial
 
 BEST = "best"
@@ -121,8 +121,11 @@ def _measured(contender: Contender, score: Score, limits: Limits) -> Measured:
     )
 
 
-def save_validation(path: Path, validation: Validation) -> None:
-    """Write the KL and answer of every contender on every image."""
+def save_validation(path: Path, validation: Validation, beside: Sequence[Path] = ()) -> None:
+    """Write the KL and answer of every contender on every image.
+
+    The digests of the files `beside` it are noted, so that they can only be read together.
+    """
     rows = [
         {
             "name": m.name,
@@ -137,23 +140,26 @@ def save_validation(path: Path, validation: Validation) -> None:
         }
         for m in validation.measured
     ]
-    write_json(path, {"measured": rows, "reference_top1": validation.reference_top1})
+    content = {"measured": rows, "reference_top1": validation.reference_top1}
+    write_sealed(path, content | {"files": companions(list(beside))})
 
 
 def load_validation(path: Path) -> Validation:
     """Read a validation back.
 
     Raises:
-        StudyError: the study has not come to its end, or the file is damaged.
+        StudyError: the study has not come to its end, or a file of its end is damaged.
 
     >>> import pipeline
     >>> len(pipeline.load_validation(Path("studies/demo/validation.json")).measured[0].kls)
     400
     """
     try:
-        content: Mapping[str, Any] = read_json(path)
+        content: Mapping[str, Any] = read_sealed(path)
+        if "files" in content:  # not in studies of before
+            check_companions(path, content["files"])
         return Validation(tuple(map(_read, content["measured"])), content["reference_top1"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise StudyError(f"{path} must hold a study's validation, but: {error!r}") from error
 
 

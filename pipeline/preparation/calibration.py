@@ -18,6 +18,7 @@ from pipeline.preparation.cache import (
     save_candidates,
     save_corrected,
 )
+from pipeline.preparation.shared import Results
 from pipeline.study.definition import digest
 from pipeline.study.folder import Folder
 from pipeline.study.progress import Display
@@ -32,6 +33,8 @@ class Calibration:
     space: SearchSpace
     model_key: str
     images_key: str
+    shared: Path | None = None
+    """The folder of results that studies share; None where this one shares none."""
 
     @property
     def candidates_file(self) -> Path:
@@ -49,23 +52,28 @@ class Calibration:
 
     def compute(self, model: nn.Module, images: Images, display: Display) -> None:
         """Fit, and correct the weights, unless it was done before."""
-        space = self.space
-        if not self.candidates_file.exists():
+        space, name = self.space, self.space.model.name
+        results = Results(self.folder.path, self.shared, display)
+
+        def fitted() -> None:
             ranges = observe(model, images.loaded(), space.scheme)
             progress = display.step("fitting every layer for every number of groups")
-            fitted = fit(ranges, space.num_groups, space.base_bits[1], progress)
-            save_candidates(self.candidates_file, fitted)
+            found = fit(ranges, space.num_groups, space.base_bits[1], progress)
+            save_candidates(self.candidates_file, found)
+
+        results.ensure(self.candidates_file, f"candidates of {name}", fitted)
         if space.weight_method is WeightMethod.NEAREST:
             return
         for bits in space.options.weight_bits:
-            if self.weights_file(bits).exists():
-                continue
-            progress = display.step(f"correcting the weights for {bits} bits")
-            candidates = self.candidates(model)
-            corrected = correct(
-                model, candidates, images.loaded(), bits, self._steps, progress=progress
-            )
-            save_corrected(self.weights_file(bits), corrected)
+
+            def corrected(bits: int = bits) -> None:
+                progress = display.step(f"correcting the weights for {bits} bits")
+                candidates, steps = self.candidates(model), self._steps
+                found = correct(model, candidates, images.loaded(), bits, steps, progress=progress)
+                save_corrected(self.weights_file(bits), found)
+
+            what = f"corrected weights of {name}, {bits} bits"
+            results.ensure(self.weights_file(bits), what, corrected)
 
     def candidates(self, model: nn.Module) -> Candidates:
         """Read the candidates.

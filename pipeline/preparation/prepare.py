@@ -10,17 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import geometric_mean
 
-from torch import nn
+from torch import Tensor, nn
 
 from igq import Allocation, Layer, Limits, Setting
 from igq.allocation import uniform_allocations
 from igq.costs import Number
 from igq.evaluation import accuracy, log_probabilities
+from pipeline.data import Images
 from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
-from pipeline.preparation.sensitivities import Table, measured, predicted
+from pipeline.preparation.cache import load_tensors, save_tensors
+from pipeline.preparation.sensitivities import Table, measured, predicted, results
 from pipeline.preparation.study import CALIBRATION, SEARCH, Study
+from pipeline.study.definition import digest
 from pipeline.study.progress import Display
 
 CHUNKS = 8
@@ -86,7 +89,7 @@ def prepare(study: Study, display: Display) -> Preparation:
     calibration.compute(study.model, study.images[CALIBRATION], display)
     travelling = copy.deepcopy(study.model).cpu()  # to workers, which may have another device
     changed, weights = calibration.weights(travelling)
-    reference = log_probabilities(study.model, search.loaded())
+    reference = _reference(study, search, display)
     if search.labels is not None:
         top1 = accuracy(reference, search.labels)
         if warning := near_chance(top1, len(search), reference.shape[1]):
@@ -103,6 +106,22 @@ def prepare(study: Study, display: Display) -> Preparation:
     if task.execution.compiled:
         _compile(study, task, display)
     return Preparation(study, task, measured(study, task, display), predicted(study, task, display))
+
+
+def _reference(study: Study, search: Images, display: Display) -> Tensor:
+    """Return the full-precision log probabilities of the search images."""
+    name = f"reference_{digest([study.definition.model, search.fingerprint])}"
+    path = study.folder.cache / f"{name}.safetensors"
+    if study.shared is None:  # a few passes: computed as soon as read
+        return log_probabilities(study.model, search.loaded())
+
+    def computed() -> None:
+        found = log_probabilities(study.model, search.loaded())
+        save_tensors(path, {"log_probabilities": found})
+
+    what = f"predictions of {study.space.model.name} in full precision"
+    results(study, display).ensure(path, what, computed)
+    return load_tensors(path)["log_probabilities"]
 
 
 def _compile(study: Study, task: Task, display: Display) -> None:

@@ -17,11 +17,12 @@ from igq.sensitivities import (
     sensitivity_passes,
 )
 from pipeline.evaluation.task import Task
-from pipeline.files import read_json, write_json
-from pipeline.preparation.cache import load_sensitivity, save_sensitivity
+from pipeline.preparation.cache import load_parts, load_sensitivity, save_sensitivity
+from pipeline.preparation.shared import Results
 from pipeline.preparation.study import SEARCH, Study
 from pipeline.study.definition import digest
 from pipeline.study.progress import Display
+from pipeline.study.seals import write_sealed
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,26 @@ def measured(study: Study, task: Task, display: Display) -> Table:
     """Measure the sensitivity of every setting (Eq. 9), on some of the search images."""
     space, limits = study.space, study.limits
     images = task.images[: space.sensitivity_images]
-    path = _measured_file(study)
+    path, name = _measured_file(study), space.model.name
     if not space.options.searches_bits:
-        if not path.exists():
+
+        def one_by_one() -> None:
             save_sensitivity(path, _measure(study.model, task, len(images), display))
+
+        results(study, display).ensure(path, f"sensitivities of {name}", one_by_one)
         count = sensitivity_passes(study.model, task.candidates, len(images))
         return Table(limits.ties.sum(load_sensitivity(path)), round(count))
-    if not path.exists():
+
+    def part_by_part() -> None:
         progress = display.step(_MEASURING)
-        write_json(
-            path,
-            measure_parts(
-                study.model, task.candidates, task.weights, space.options, images, progress
-            ),
+        parts = measure_parts(
+            study.model, task.candidates, task.weights, space.options, images, progress
         )
+        write_sealed(path, parts, path.stem)
+
+    results(study, display).ensure(path, f"sensitivities of {name}, part by part", part_by_part)
     count = parts_passes(study.model, task.candidates.layers, space.options, len(images))
-    table = composed_sensitivity(limits.ties, limits.table, read_json(path), space.options)
+    table = composed_sensitivity(limits.ties, limits.table, load_parts(path), space.options)
     return Table(table, round(count))
 
 
@@ -61,12 +66,21 @@ def predicted(study: Study, task: Task, display: Display) -> Table | None:
     if study.space.options.searches_bits:
         return None
     path = _file(study, "predicted", [DRAWS])
-    if not path.exists():
+
+    def from_gradients() -> None:
         progress = display.step("predicting from gradients how much each layer matters")
         table = predicted_sensitivity(study.model, task.candidates, task.images, progress=progress)
         save_sensitivity(path, table)
+
+    what = f"sensitivities of {study.space.model.name}, predicted"
+    results(study, display).ensure(path, what, from_gradients)
     passes = predicted_passes(len(task.images), len(task.candidates.num_groups))
     return Table(study.limits.ties.sum(load_sensitivity(path)), passes)
+
+
+def results(study: Study, display: Display) -> Results:
+    """Return where the study's results lie, and what it shares with others."""
+    return Results(study.folder.path, study.shared, display)
 
 
 def kept(study: Study) -> dict[str, Sensitivity]:

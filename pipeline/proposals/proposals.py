@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igq import Allocation, Limits, Observation
 from pipeline.errors import StudyError
 from pipeline.proposals.encoding import Encoding
+from pipeline.proposals.journal import JournalSeal, ReadOnly, reopen, sealed_part
 from pipeline.proposals.samplers import SAMPLERS
 from pipeline.study.budgets import BudgetSchedule
 from pipeline.study.request import Sampler
@@ -49,7 +50,8 @@ class Proposals:
         self._limits, self._encoding = limits.with_budget(schedule.high), Encoding(limits)
         # Only one driver has the study open: a lock that is still there is a dead one's.
         Path(f"{journal}.lock").unlink(missing_ok=True)
-        _drop_torn_line(journal)
+        reopen(journal)
+        self._seal = JournalSeal(journal)
         self._study = optuna.create_study(
             study_name=name,
             storage=JournalStorage(JournalFileBackend(str(journal))),
@@ -63,6 +65,7 @@ class Proposals:
                 self._enqueue(self._encoding.encode(allocation), origin)
             self._study.set_user_attr("baselines", len(baselines))
         self._recover()
+        self._seal.renew()
 
     def ask(self) -> Proposal:
         """Return the next allocation to try; it may break a limit."""
@@ -100,6 +103,7 @@ class Proposals:
             trial.set_user_attr("error", ended.error)
         trial.set_user_attr("state", ended.state.value)  # last: from here on all is noted
         self._close(ended)
+        self._seal.renew()
 
     def ended(self) -> tuple[Trial, ...]:
         """Return every trial that has ended, in order; interrupted ones run again."""
@@ -138,19 +142,15 @@ def read_trials(journal: Path, name: str, limits: Limits) -> tuple[Trial, ...]:
     """
     if not journal.exists():
         raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
-    storage = JournalStorage(JournalFileBackend(str(journal)))
+    content = sealed_part(journal)
     try:
+        storage = JournalStorage(ReadOnly(content))
+        if name not in {study.study_name for study in storage.get_all_studies()}:
+            raise StudyError(f"{journal} must hold the study {name}, but does not.")
         study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError as error:
-        raise StudyError(f"{journal} must hold the study {name}, but does not.") from error
-    return _ended(study, Encoding(limits))
-
-
-def _drop_torn_line(journal: Path) -> None:
-    """Drop a line that a dead driver left unfinished, or else the next one would join it."""
-    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
-        with journal.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+        return _ended(study, Encoding(limits))
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise StudyError(f"{journal} must be a journal of Optuna's, but: {error!r}") from error
 
 
 def _ended(study: optuna.Study, encoding: Encoding) -> tuple[Trial, ...]:

@@ -12,7 +12,6 @@ from pipeline.analysis.comparison import Comparison, compared
 from pipeline.data import Images
 from pipeline.errors import StudyError
 from pipeline.evaluation.validation import BEST, Contender, Validation, measure, save_validation
-from pipeline.files import write_json
 from pipeline.preparation.prepare import Preparation
 from pipeline.preparation.study import FINAL, VALIDATION
 from pipeline.reports.description import describe
@@ -21,6 +20,7 @@ from pipeline.searching.rivals import RANDOM, search_passes
 from pipeline.study.best import best, best_of, chosen, front
 from pipeline.study.final import Final, save_final
 from pipeline.study.progress import Display
+from pipeline.study.seals import write_sealed
 from pipeline.study.trials import Origin, Proposal, Trial, passes
 from pipeline.tracking import Metrics, Tags, Tracker
 
@@ -70,11 +70,11 @@ def conclude(
     validation = measure(
         preparation.model, preparation.task, preparation.limits, contenders, images, progress
     )
-    save_validation(folder.validation, validation)
-    save_final(folder.final, found.final)
     rows = compared(validation)
     content = _content(preparation, found, rows, validation, images)
-    write_json(folder.result, content)
+    save_final(folder.final, found.final)
+    write_sealed(folder.result, content)
+    save_validation(folder.validation, validation, beside=(folder.final, folder.result))
     drawn = _figures(preparation, found, rows, display) if figures else []
     tracker.finish(
         metrics=_metrics(found, rows),

@@ -143,7 +143,8 @@ def machine() -> dict[str, str]:
 def definition(folder: Path) -> dict[str, Any]:
     """Read what a study is, without the paths of the machine that it was made on."""
     content = json.loads((folder / "study.json").read_text())
-    return {key: value for key, value in content.items() if key not in ("weights", "sources")}
+    passing = ("weights", "sources", "schema", "id", "digest")
+    return {key: value for key, value in content.items() if key not in passing}
 
 
 def cache_names(folder: Path) -> list[str]:

@@ -29,6 +29,7 @@ from pipeline.study.final import load_final
 from pipeline.study.folder import Folder
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request, Sampler
+from pipeline.study.seals import read_sealed
 from pipeline.study.trials import Origin, Proposal, State, Trial
 from pipeline.tracking import InMemoryTracker, StudyRun
 from search_spaces import BopsBudget
@@ -200,6 +201,7 @@ class TestResult:
             "figures/search.png",
             "figures/sensitivity.png",
             "final.json",
+            "journal.json",
             "journal.log",
             "result.json",
             "study.json",
@@ -219,7 +221,7 @@ class TestResult:
         assert result.final is not None
         assert metrics["final_kl"] == result.final.kl(result.best.number)
         assert tags["igq.best_trial"] == str(result.best.number)
-        assert tables["result.json"] == json.loads(result.folder.result.read_text())
+        assert tables["result.json"] == read_sealed(result.folder.result)
         assert all(path.exists() for path in files)
 
 

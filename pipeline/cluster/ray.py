@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,15 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from igq import InvalidArgumentError
+from igq.progress import Progress
 from pipeline.cluster.base import pass_on
 from pipeline.cluster.evaluator import Evaluator
 from pipeline.cluster.feed import ProposalFeed
 from pipeline.cluster.process import own_signals, quiet, short_folder
+from pipeline.cluster.ray_parts import parts_on_ray
 from pipeline.errors import ClusterError
 from pipeline.evaluation.task import Task
+from pipeline.evaluation.work import Part
 
 CONNECT_SECONDS = 10  # within which the machine at a cluster's address must answer
 RETRIES = 2  # of a trial whose worker was lost
@@ -84,12 +87,33 @@ class RayCluster:
             with _connected(self.address):
                 pass
 
+    @property
+    def count(self) -> int:
+        """How many parts of work are computed at once."""
+        return self.workers
+
+    @property
+    def where(self) -> str:
+        """The workers, in words."""
+        return f"{self.workers} worker{'s' * (self.workers > 1)} of Ray"
+
+    def map(
+        self, shared: Any, parts: Sequence[Part], progress: Progress
+    ) -> Iterator[tuple[Part, Any]]:
+        """Yield each part with its result as it ends; a part whose worker died runs again."""
+        with _connected(self.address, len(cloudpickle.dumps(shared))):
+            share = dict(self._share())
+            yield from parts_on_ray(shared, parts, self.workers, share, progress)
+
+    def _share(self) -> Share:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        machines = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
+        return _share(machines, self.workers, self.gpus_per_worker)
+
     def run(self, task: Task, feed: ProposalFeed) -> None:
         """Evaluate proposals, `workers` at a time, until there are no more."""
         with _connected(self.address, len(cloudpickle.dumps(task))):
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            machines = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
-            share = _share(machines, self.workers, self.gpus_per_worker)
+            share = self._share()
             try:
                 _tune(task, feed, self.workers, share)
             except _FeedError as error:

@@ -114,7 +114,7 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
         write_sealed(study.folder.system, system)
         write_sealed(study.folder.tracking, noted(tracker.location, study.folder.path))
         try:
-            preparation = prepare(study, display)
+            preparation = prepare(study, display, cluster)
             trials = _run_trials(request, preparation, cluster, tracker, display)
             found = choose(preparation, trials, display)
             rivals = []

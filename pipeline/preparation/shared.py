@@ -9,8 +9,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,6 +47,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A file of a study's cache, and what it is in words."""
+
+    path: Path
+    what: str
+
+
+@dataclass(frozen=True)
 class Results:
     """A study's results, shared with other studies through `folder`; None: with no other."""
 
@@ -60,12 +68,25 @@ class Results:
         Raises:
             StudyError: a folder cannot be written.
         """
-        if self._is_sound(path):
-            return
-        with self._turn(path.stem):
-            if not self._fetch(path):
-                compute()
-                self._keep(path, what)
+        self.ensure_all([Wanted(path, what)], lambda missing: compute())
+
+    def ensure_all(
+        self, every: Sequence[Wanted], compute: Callable[[Sequence[Path]], None]
+    ) -> None:
+        """Have several files, of which `compute` writes the missing ones together.
+
+        Raises:
+            StudyError: a folder cannot be written.
+        """
+        due = [one for one in every if not self._is_sound(one.path)]
+        with ExitStack() as turns:
+            for one in sorted(due, key=lambda one: one.path.name):  # one order for all searches
+                turns.enter_context(self._turn(one.path.stem))
+            missing = [one for one in due if not self._fetch(one.path)]
+            if missing:
+                compute([one.path for one in missing])
+            for one in missing:
+                self._keep(one.path, one.what)
 
     def _is_sound(self, path: Path, lost: str = "It is computed again.") -> bool:
         if not path.exists():

@@ -12,6 +12,7 @@ import pipeline
 from pipeline.errors import StudyError
 from pipeline.study.folder import Folder
 from tests.contracts.study_mutations import FEW, MUTATIONS, make, read, write_space
+from tests.golden.make_study import run_igq
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,18 @@ class TestOneStudy:
             read(folder.path)
         make(folder.path, home / "tiny.yaml", resume=True)
         assert read(folder.path) == expected
+
+    def test_the_command_line_refuses_with_file_and_reason(
+        self, folder: Folder, tmp_path: Path
+    ) -> None:
+        text = folder.journal.read_text()
+        folder.journal.write_text(text.replace('"kls":[', '"kls":[0.0,', 1))
+        code, printed = run_igq("export", folder.path, "--out", tmp_path / "artifact")
+        assert code == 2
+        assert "journal.log must be as it was written, but its content" in printed.replace(
+            "\n", " "
+        )
+        assert "Traceback" not in printed
 
     def test_lines_of_a_trial_that_did_not_end_do_not_count(
         self, home: Path, folder: Folder

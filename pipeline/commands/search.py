@@ -116,11 +116,11 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
         try:
             preparation = prepare(study, display, cluster)
             trials = _run_trials(request, preparation, cluster, tracker, display)
-            found = choose(preparation, trials, display)
+            found = choose(preparation, trials, display, cluster)
             rivals = []
             if request.rivals and not request.front:
                 rivals = run_rivals(request, preparation, found.passes, cluster, display)
-            conclude(preparation, found, rivals, tracker, display, request.figures)
+            conclude(preparation, found, rivals, tracker, display, request.figures, cluster)
         except BaseException:
             tracker.interrupt()
             raise

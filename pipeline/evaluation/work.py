@@ -4,12 +4,15 @@ A part's result follows from what all parts share and from its own argument alon
 not matter who computes it, when, or beside which others.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from igq.layer import Layer
 from igq.progress import Progress
 
+WORTH_WORKERS = 10**12
+"""Multiplications above which workers save more than their start takes (our choice)."""
 Compute = Callable[[Any, Any, str, Progress], Any]
 """What all parts share, the part's own argument, the device, and the progress -> its result."""
 
@@ -47,6 +50,15 @@ class Workers(Protocol):
         Raises:
             ClusterError: the workers cannot be reached, or are lost again and again.
         """
+
+
+def worth(workers: Workers, passes: float, layers: Iterable[Layer]) -> bool:
+    """Return whether workers save more than their start takes.
+
+    It follows from counts, not from a clock.
+    """
+    products = sum(layer.tokens * layer.channels * layer.outputs for layer in layers)
+    return workers.count > 1 and passes * products >= WORTH_WORKERS
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipeline.data import Images
 from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
-from pipeline.evaluation.work import Here, Workers
+from pipeline.evaluation.work import Here, Workers, worth
 from pipeline.preparation.cache import load_tensors, save_tensors
 from pipeline.preparation.phases import Common, ensure
 from pipeline.preparation.sensitivities import (
@@ -39,8 +39,6 @@ from pipeline.study.progress import Display
 
 CHUNKS = 8
 """Reports of a trial that is not stopped (our choice: the pruner needs at least 4)."""
-WORTH_WORKERS = 10**12
-"""Multiplications above which workers save more than their start takes (our choice)."""
 TINY = 1e-12
 """A sum of sensitivities in nats that has a logarithm."""
 
@@ -134,18 +132,14 @@ def _compute(study: Study, common: Common, workers: Workers, display: Display) -
 
 
 def _worth(study: Study, common: Common, workers: Workers | None, here: Here) -> Workers:
-    """Return the workers where they save more than their start takes, or else this process.
-
-    It follows from counts, not from a clock.
-    """
-    if workers is None or workers.count == 1:
+    """Return the workers where they save more than their start takes, or else this process."""
+    if workers is None:
         return here
     images, counts = len(common.images), len(common.candidates.num_groups)
     passes = measured_passes(study, common.candidates) + predicted_passes(images, counts)
     if study.space.weight_method is WeightMethod.CORRECTED:
         passes += correction_passes(len(common.calibration))
-    products = sum(layer.tokens * layer.channels * layer.outputs for layer in study.layers)
-    return workers if passes * products >= WORTH_WORKERS else here
+    return workers if worth(workers, passes, study.layers) else here
 
 
 def _prepared(study: Study, common: Common, reference: Tensor, display: Display) -> Preparation:

@@ -12,6 +12,7 @@ from pipeline.analysis.comparison import Comparison, compared
 from pipeline.data import Images
 from pipeline.errors import StudyError
 from pipeline.evaluation.validation import BEST, Contender, Validation, measure, save_validation
+from pipeline.evaluation.work import Workers
 from pipeline.preparation.prepare import Preparation
 from pipeline.preparation.study import FINAL, VALIDATION
 from pipeline.reports.description import describe
@@ -36,7 +37,12 @@ class Found:
     """Image-forward-passes that the search took."""
 
 
-def choose(preparation: Preparation, trials: tuple[Trial, ...], display: Display) -> Found:
+def choose(
+    preparation: Preparation,
+    trials: tuple[Trial, ...],
+    display: Display,
+    workers: Workers | None = None,
+) -> Found:
     """Choose the best trial of a search, in a final round where the study has images for one.
 
     Raises:
@@ -48,7 +54,7 @@ def choose(preparation: Preparation, trials: tuple[Trial, ...], display: Display
     final, images = None, preparation.study.images[FINAL]
     if len(images):
         progress = display.step("final round: the best few on images that no trial saw")
-        final = play(preparation, trials, images, progress)
+        final = play(preparation, trials, images, progress, workers)
     taken = chosen(trials, preparation.budget, final)
     assert taken is not None  # finalists are trials
     spent = search_passes(trials, preparation) + (final.passes if final else 0)
@@ -62,13 +68,20 @@ def conclude(
     tracker: Tracker,
     display: Display,
     figures: bool = True,
+    workers: Workers | None = None,
 ) -> None:
     """Measure the best and its rivals on the validation images; write and track the result."""
     folder, images = preparation.study.folder, preparation.study.images[VALIDATION]
     progress = display.step("comparing on images that the search did not see")
     contenders = _contenders(preparation, found, rivals)
     validation = measure(
-        preparation.model, preparation.task, preparation.limits, contenders, images, progress
+        preparation.model,
+        preparation.task,
+        preparation.limits,
+        contenders,
+        images,
+        progress,
+        workers,
     )
     rows = compared(validation)
     content = _content(preparation, found, rows, validation, images)

@@ -71,12 +71,12 @@ def sealed_part(journal: Path) -> bytes:
         StudyError: the journal is not the one that was sealed, or its seal is missing.
     """
     seal = seal_of(journal)
+    noted = read_sealed(seal) if seal.exists() else None  # first: a running search writes it last
     content = journal.read_bytes() if journal.is_file() else b""
-    if not seal.exists():
+    if noted is None:
         if name_of(journal) is not None and journal.exists():
             raise damaged(seal, "there is no such file")
         return content[: content.rfind(b"\n") + 1]
-    noted = read_sealed(seal)
     size, digest = noted.get("bytes"), noted.get("sha256")
     if not isinstance(size, int) or not 0 <= size <= len(content):
         raise damaged(journal, f"it has {len(content)} bytes of {size}")

@@ -51,5 +51,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise StudyError(f"a study must hold {path.name}, but {path.parent} has none.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} could not be read: {error}") from error

@@ -14,6 +14,7 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
+    "IGQ_CACHE": "",  # no test finds another's results
     "OMP_NUM_THREADS": "1",  # as in a Ray worker: the same sums in the same order
 }
 # Whoever starts pytest in the background of a script has it ignore Ctrl-C, and so what it starts.

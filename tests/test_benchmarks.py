@@ -30,6 +30,7 @@ COMMANDS = {
     "onnx_runtime": f"{SMALL} --rounds 2 --threads 1 --batches 1 3",
     "paper_allocation": "studies/demo --out paper",
     "reading": "--model digits --images 40 --workers 1 --rounds 1",
+    "phases": "--models digits --images 8 --steps 2 --trials 2 --workers 1",
     "proposal_time": "--trials 20 --depth 2 --images 4",
     "scaling": "--workers 2 --seconds 0.01 --trials 60 --depth 2 --images 8 --each 3",
     "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",

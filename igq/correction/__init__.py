@@ -1,6 +1,14 @@
 """Weights corrected so that predictions change least."""
 
 from igq.correction.gram import grams, rounded_weights
-from igq.correction.tuning import STEPS, Corrected, correct, vectors
+from igq.correction.tuning import STEPS, Corrected, correct, correction_passes, vectors
 
-__all__ = ["STEPS", "Corrected", "correct", "grams", "rounded_weights", "vectors"]
+__all__ = [
+    "STEPS",
+    "Corrected",
+    "correct",
+    "correction_passes",
+    "grams",
+    "rounded_weights",
+    "vectors",
+]

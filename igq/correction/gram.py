@@ -4,7 +4,7 @@ The Gram matrix of a layer's quantized inputs says how errors of its weights add
 (`igq.arithmetic.rounding`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -22,6 +22,11 @@ from igq.sensitivities import fisher_draw
 from igq.vit import layers
 
 BATCH_SIZE = 8
+DOUBLE = 8
+"""Bytes of a number of a Gram matrix."""
+MEMORY = 2**30
+"""Bytes of Gram matrices that are held at a time; the layers of large models take several passes
+(our choice)."""
 UNIFORM_SHARE = 0.05
 """Share of a token's weight that does not depend on its gradient."""
 
@@ -39,11 +44,29 @@ def rounded_weights(
     """
     model = rotated(model, candidates.scheme.rotation)
     weights = quantize_weights(model, weight_bits)
-    for name, gram in grams(model, candidates.select(middle(candidates)), images, seed).items():
-        weight = model.get_parameter(f"{name}.weight")
-        rounded = round_weight(weight.flatten(1), gram, weight_bits)
-        weights[name] = replace(rounded, codes=rounded.codes.view(weight.shape))
+    chosen = candidates.select(middle(candidates))
+    for some in _within(model, MEMORY):
+        for name, gram in grams(model, chosen, images, seed, some).items():
+            weight = model.get_parameter(f"{name}.weight")
+            rounded = round_weight(weight.flatten(1), gram, weight_bits)
+            weights[name] = replace(rounded, codes=rounded.codes.view(weight.shape))
     return weights
+
+
+def _within(model: nn.Module, memory: int) -> list[list[str]]:
+    """Return the names of all layers that are rounded, those of each list within the memory."""
+    groups: list[list[str]] = [[]]
+    held = 0
+    for layer in layers(model):
+        if not layer.weighted:
+            continue
+        size = DOUBLE * model.get_parameter(f"{layer.name}.weight")[0].numel() ** 2
+        if groups[-1] and held + size > memory:
+            groups.append([])
+            held = 0
+        groups[-1].append(layer.name)
+        held += size
+    return groups
 
 
 def grams(
@@ -51,8 +74,11 @@ def grams(
     quantizers: Mapping[str, Quantizer],
     images: Float[Tensor, "images channels height width"],
     seed: int,
+    only: Collection[str] | None = None,
 ) -> dict[str, Float[Tensor, "inputs inputs"]]:
     """Return the Gram matrix of the quantized inputs of the patch embedding and the blocks' layers.
+
+    `only` names the layers, by default all.
 
     A token's weight is the norm of the gradient at the layer's output of logits' u, with u a
     `fisher_draw`.
@@ -79,6 +105,8 @@ def grams(
         return seen
 
     for layer in layers(model):
+        if only is not None and layer.name not in only:
+            continue
         product = made.get_submodule(layer.name)
         if isinstance(product, Conv2d) or (layer.grouped and isinstance(product, Linear)):
             product.register_forward_hook(watch(layer.name))

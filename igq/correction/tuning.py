@@ -16,12 +16,13 @@ not depend on the allocation that a study ends with.
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from igq.arithmetic.affine import QuantizedTensor
 from igq.correction.gram import BATCH_SIZE, StraightThrough, middle, rounded_weights
@@ -33,6 +34,13 @@ from igq.quantized import Candidates, assemble, rotated, with_slots
 from igq.vit import stages
 
 STEPS = 60
+KEPT = 2**30
+"""Bytes of full-precision outputs that are kept over all steps (our choice)."""
+ACTIVATIONS = 2**31
+"""Bytes of activations above which they are computed twice, stage by stage (our choice)."""
+SAVED_PER_OUTPUT = 16
+"""Values that a stage keeps for its gradients, for each value of its output: 15.2 in a block of
+ViT-S and ViT-B with 197 tokens (counted)."""
 LEARNING_RATE = 2e-3
 """Learning rate of the first step where errors are as large as activations; less elsewhere."""
 
@@ -109,6 +117,19 @@ def correct(
     return Corrected(tuned.to(kind).requires_grad_(False), weights)
 
 
+def correction_passes(images: int, steps: int = STEPS) -> float:
+    """Return the image-forward-passes that take about as long as `correct`.
+
+    A backward pass counts as two. Rounding takes an image forward and back, and a step of tuning
+    takes a batch so; tuning takes every image through the full-precision model once.
+
+    >>> correction_passes(32, steps=60), correction_passes(32, steps=0)
+    (1568.0, 96.0)
+    """
+    tuning = images + 3 * steps * min(BATCH_SIZE, images) if steps else 0
+    return float(3 * images + tuning)
+
+
 def vectors(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that tuning moves, which have one dimension."""
     return {name: p for name, p in model.named_parameters() if p.ndim == 1}
@@ -149,9 +170,9 @@ class _Tuning:
 
 def _tune(full: nn.Module, tuning: _Tuning, images: Tensor, steps: int, seed: int) -> Iterator[int]:
     """Move the free parameters, step by step, with Adam."""
+    targets = _Targets(full, images)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(tuning.parameters, betas=(0.9, 0.99))
-    device = next(full.parameters()).device
     order: list[int] = []
     first: float | None = None
     for step in range(steps):
@@ -160,7 +181,7 @@ def _tune(full: nn.Module, tuning: _Tuning, images: Tensor, steps: int, seed: in
         drawn, order = order[:BATCH_SIZE], order[BATCH_SIZE:]
         tuning.rescale()
         with torch.enable_grad():
-            loss = _discrepancy(full, tuning.model, images[drawn].to(device, torch.float32))
+            loss = _discrepancy(targets.of(drawn), tuning.model, targets.inputs(drawn))
             first = loss.item() if first is None else first
             rate = LEARNING_RATE * math.sqrt(first) * (1 + math.cos(math.pi * step / steps)) / 2
             optimizer.param_groups[0]["lr"] = rate
@@ -170,15 +191,49 @@ def _tune(full: nn.Module, tuning: _Tuning, images: Tensor, steps: int, seed: in
         yield step
 
 
-def _discrepancy(full: nn.Module, made: nn.Module, images: Tensor) -> Tensor:
-    """Return the mean over stages of the squared error, relative to each token's size."""
-    x = y = images
-    total = images.new_zeros(())
-    pairs = list(zip(stages(full), stages(made), strict=True))
-    for reference, stage in pairs:
-        with torch.no_grad():
-            x = reference(x)
-        y = stage(y)
+class _Targets:
+    """The outputs of every stage of the full-precision model, for each image.
+
+    They are kept for all images where they fit in `KEPT` bytes: an image comes back many times.
+    """
+
+    def __init__(self, full: nn.Module, images: Tensor) -> None:
+        self._full, self._images = full, images
+        self._device = next(full.parameters()).device
+        self._kept: list[Tensor] = []
+        first = self._computed(images[:BATCH_SIZE])
+        each = sum(output[:1].nbytes for output in first)
+        if each * len(images) <= KEPT:
+            rest = [self._computed(some) for some in images[BATCH_SIZE:].split(BATCH_SIZE)]
+            self._kept = [torch.cat(outputs) for outputs in zip(first, *rest, strict=True)]
+
+    def inputs(self, drawn: list[int]) -> Tensor:
+        """Return some of the images, on the model's device."""
+        return self._images[drawn].to(self._device, torch.float32)
+
+    def of(self, drawn: list[int]) -> list[Tensor]:
+        """Return the outputs of each stage for some of the images."""
+        return [kept[drawn] for kept in self._kept] or self._computed(self._images[drawn])
+
+    @torch.no_grad()
+    def _computed(self, images: Tensor) -> list[Tensor]:
+        x, outputs = images.to(self._device, torch.float32), []
+        for stage in stages(self._full):
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+
+def _discrepancy(targets: Sequence[Tensor], made: nn.Module, images: Tensor) -> Tensor:
+    """Return the mean over stages of the squared error, relative to each token's size.
+
+    Where the activations of all stages are large, a stage's own are computed again on the way
+    back, so that only one stage holds them at a time.
+    """
+    y, total = images, images.new_zeros(())
+    again = sum(target.nbytes for target in targets) * SAVED_PER_OUTPUT > ACTIVATIONS
+    for x, stage in zip(targets, stages(made), strict=True):
+        y = checkpoint(stage, y, use_reentrant=False) if again else stage(y)
         spread = x.square().mean(-1, keepdim=True).sqrt().clamp(min=torch.finfo(x.dtype).eps)
         total = total + ((y - x) / spread).square().mean()
-    return total / len(pairs)
+    return total / len(targets)

@@ -46,14 +46,14 @@ def read_bytes(folder: Path, name: str, most: int = MOST_JSON_BYTES) -> bytes:
     return content
 
 
-def read_json(folder: Path, name: str) -> Any:
+def read_json(folder: Path, name: str, most: int = MOST_JSON_BYTES) -> Any:
     """Return the content of a JSON file of bounded size and depth, without NaN or double keys.
 
     Raises:
         DamagedError: it is none.
     """
     try:
-        text = read_bytes(folder, name).decode()
+        text = read_bytes(folder, name, most).decode()
         content = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     except DamagedError:
         raise

@@ -9,7 +9,11 @@ from igq.sensitivities.composed import (
 from igq.sensitivities.measured import sensitivity, sensitivity_passes
 from igq.sensitivities.predicted import (
     DRAWS,
+    Sums,
+    batch_sums,
     fisher_draw,
+    predicted_batches,
+    predicted_from,
     predicted_passes,
     predicted_sensitivity,
 )
@@ -17,10 +21,14 @@ from igq.sensitivities.predicted import (
 __all__ = [
     "DRAWS",
     "Parts",
+    "Sums",
+    "batch_sums",
     "composed_sensitivity",
     "fisher_draw",
     "measure_parts",
     "parts_passes",
+    "predicted_batches",
+    "predicted_from",
     "predicted_passes",
     "predicted_sensitivity",
     "sensitivity",

@@ -7,7 +7,7 @@ times the change that the number of groups makes:
     sensitivity(w, a, g) = s(w) + s(a, g0) s(a0, g) / s(a0, g0)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -40,8 +40,12 @@ def measure_parts(
     options: Options,
     images: Float[Tensor, "images channels height width"],
     progress: Progress = silent,
+    only: Collection[str] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Return the sensitivity of each part alone: layer -> w4, a6, g8 ... -> KL in nats (Eq. 9)."""
+    """Return the sensitivity of each part alone: layer -> w4, a6, g8 ... -> KL in nats (Eq. 9).
+
+    `only` names the layers to measure, by default all.
+    """
     model = rotated(model, candidates.scheme.rotation)
     inputs = [images.to(next(model.parameters()).device)]
     for stage in stages(assemble(model, {}, {})):
@@ -57,7 +61,8 @@ def measure_parts(
 
     table: dict[str, dict[str, float]] = {}
     quantized = assemble(model, {}, {})
-    for done, layer in enumerate(candidates.layers, start=1):
+    wanted = [one for one in candidates.layers if only is None or one.name in only]
+    for done, layer in enumerate(wanted, start=1):
         row = table[layer.name] = {}
         for part in _parts(layer, options):
             if part.weight_bits is not None:
@@ -67,7 +72,7 @@ def measure_parts(
                 quantizer = candidates.one(layer, _whole(part, options))
                 set_quantizers(quantized, {layer.name: quantizer})
                 row[_label(part)] = kl(quantized, layer)
-        progress(done / len(candidates.layers))
+        progress(done / len(wanted))
     return table
 
 

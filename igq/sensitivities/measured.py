@@ -1,6 +1,6 @@
 """The sensitivity of each layer: the KL when that layer alone is quantized (Eq. 9)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from jaxtyping import Float
@@ -31,8 +31,12 @@ def sensitivity(
     batch_size: int = BATCH_SIZE,
     execution: Execution = EAGER,
     progress: Progress = silent,
+    only: Collection[str] | None = None,
 ) -> dict[str, dict[Setting, float]]:
     """Return the KL in nats when a layer alone is quantized, with g groups (Eq. 9).
+
+    `only` names the layers to measure, by default all that are grouped; a layer's numbers do not
+    depend on the others.
 
     The blocks before the layer are computed once for each batch of images: a layer of block k
     costs the blocks from k on, and the memory of one activation per block and batch.
@@ -54,7 +58,7 @@ def sensitivity(
     if len(images) == 0:
         raise InvalidArgumentError("sensitivity needs at least 1 image, but got 0.")
     model = rotated(model, candidates.scheme.rotation)
-    searched = grouped(candidates.layers)
+    searched = [one for one in grouped(candidates.layers) if only is None or one.name in only]
     settings = {g: Setting(num_groups=g) for g in candidates.num_groups}
     table: dict[str, dict[Setting, float]] = {
         layer.name: dict.fromkeys(settings.values(), 0.0) for layer in searched

@@ -8,7 +8,7 @@ every number of groups at once, where measuring takes a pass for each.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,8 @@ DRAWS = 8
 PASSES_A_SETTING, PASSES_A_DRAW = 0.5, 2.5
 """Forward passes that take as long as an image's errors with one number of groups, and as a draw
 (`python -m benchmarks.sensitivities`)."""
+Sums = Mapping[str, Sequence[float]]
+"""Layer name -> the sum over a batch's images and draws, for each number of groups."""
 MEMORY = 2**30
 """Bytes of errors that are held at a time: of every layer, for some images and choices."""
 
@@ -59,58 +61,107 @@ def predicted_sensitivity(
     >>> [str(setting) for setting in table["blocks.0.mlp.fc1"]]
     ['2', '4']
     """
-    if len(images) == 0:
+    batches = range(predicted_batches(candidates, len(images)))
+    sums = batch_sums(model, candidates, images, batches, draws, seed, progress)
+    return predicted_from(candidates, [sums[batch] for batch in batches], len(images), draws)
+
+
+def predicted_batches(candidates: Candidates, images: int) -> int:
+    """Return into how many batches `batch_sums` divides so many images.
+
+    Raises:
+        InvalidArgumentError: there are no images.
+    """
+    if images == 0:
         raise InvalidArgumentError("sensitivity needs at least 1 image, but got 0.")
+    return -(-images // _sizes(candidates)[1])
+
+
+def predicted_from(
+    candidates: Candidates, sums: Sequence[Sums], images: int, draws: int = DRAWS
+) -> dict[str, dict[Setting, float]]:
+    """Return the predicted sensitivities from the sums of all batches, in their order."""
+    table: dict[str, dict[Setting, float]] = {}
+    for layer in grouped(candidates.layers):
+        total = [0.0] * len(candidates.num_groups)
+        for batch in sums:
+            total = [one + more for one, more in zip(total, batch[layer.name], strict=True)]
+        means = zip(candidates.num_groups, total, strict=True)
+        table[layer.name] = {Setting(num_groups=g): one / (images * draws) for g, one in means}
+    return table
+
+
+def batch_sums(
+    model: nn.Module,
+    candidates: Candidates,
+    images: Float[Tensor, "images channels height width"],
+    batches: Iterable[int],
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Mapping[int, Sums]:
+    """Return the sums of predicted KLs over some batches of all images, by batch.
+
+    A batch's numbers do not depend on which others are asked for.
+
+    Raises:
+        InvalidArgumentError: there are no images, or fewer than 1 draw.
+        UnsupportedModelError: the model is not one whose layers can be listed.
+    """
     if draws < 1:
         raise InvalidArgumentError(f"`draws` must be at least 1, but got {draws}.")
+    wanted, counts = list(batches), list(candidates.num_groups)
     searched = grouped(candidates.layers)
-    counts = list(candidates.num_groups)
-    bytes_of_one = 4 * sum(layer.tokens * layer.channels for layer in searched)
-    at_once = min(len(counts), max(1, MEMORY // bytes_of_one))
-    size = max(1, MEMORY // (bytes_of_one * at_once))
+    at_once, size = _sizes(candidates)
     model = rotated(model, candidates.scheme.rotation)
     full = copy.deepcopy(model).float().eval().requires_grad_(False)
-    table: dict[str, dict[Setting, float]] = {layer.name: {} for layer in searched}
+    sums: dict[int, dict[str, list[float]]] = {b: {} for b in wanted}
     for start in range(0, len(counts), at_once):
         some = counts[start : start + at_once]
         slots = {
             layer.name: _Errors([candidates.quantizers[layer.name][g] for g in some])
             for layer in searched
         }
+        made = with_slots(full, lambda layer, slots=slots: slots.get(layer.name, nn.Identity()))  # type: ignore[misc]
+        for done, batch in enumerate(wanted, start=1):
+            for slot in slots.values():
+                slot.sums.zero_()
+            _add_up(made, images[batch * size : (batch + 1) * size], (batch, size), draws, seed)
+            for name, slot in slots.items():
+                sums[batch].setdefault(name, []).extend(slot.sums.tolist())
+            progress((start + len(some) * done / len(wanted)) / len(counts))
+    return sums
 
-        def heard(seen: int, start: int = start, count: int = len(some)) -> None:
-            progress((start + count * seen / len(images)) / len(counts))
 
-        _add_up(full, slots, images.split(size), draws, seed, heard)
-        for name, slot in slots.items():
-            means = (slot.sums / (len(images) * draws)).tolist()
-            settings = (Setting(num_groups=count) for count in some)
-            table[name] |= dict(zip(settings, means, strict=True))
-    return table
+def _sizes(candidates: Candidates) -> tuple[int, int]:
+    """Return how many numbers of groups, and how many images, are taken at once."""
+    each = 4 * sum(layer.tokens * layer.channels for layer in grouped(candidates.layers))
+    at_once = min(len(candidates.num_groups), max(1, MEMORY // each))
+    return at_once, max(1, MEMORY // (each * at_once))
 
 
 def _add_up(
-    model: nn.Module,
-    slots: Mapping[str, "_Errors"],
-    batches: Iterable[Float[Tensor, "images channels height width"]],
+    made: nn.Module,
+    images: Float[Tensor, "images channels height width"],
+    place: tuple[int, int],
     draws: int,
     seed: int,
-    progress: Callable[[int], None],
 ) -> None:
-    """Let every draw of every image pass backward through the slots."""
-    device = next(model.parameters()).device
-    made = with_slots(model, lambda layer: slots.get(layer.name, nn.Identity())).to(device)
+    """Let every draw of every image of a batch pass backward through the slots.
+
+    `place` is the batch's number and the size of those before it, whose draws are passed over.
+    """
+    device = next(made.parameters()).device
+    made = made.to(device)
     generator = torch.Generator().manual_seed(seed)
-    seen = 0
-    for batch in batches:
-        with torch.enable_grad():
-            logits = made(batch.to(device, torch.float32).requires_grad_())
-            for draw in range(draws):
-                direction = fisher_draw(logits.detach(), generator)
-                (direction * logits).sum().backward(retain_graph=draw + 1 < draws)
-        del logits  # and the errors that its graph holds, before the next batch has its own
-        seen += len(batch)
-        progress(seen)
+    with torch.enable_grad():
+        logits = made(images.to(device, torch.float32).requires_grad_())
+        before, size = place
+        for _ in range(before * draws):
+            torch.randn((size, logits.shape[1]), generator=generator)
+        for draw in range(draws):
+            direction = fisher_draw(logits.detach(), generator)
+            (direction * logits).sum().backward(retain_graph=draw + 1 < draws)
 
 
 def predicted_passes(images: int, counts: int, draws: int = DRAWS) -> int:

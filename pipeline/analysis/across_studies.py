@@ -13,11 +13,11 @@ from typing import Any
 from pipeline.analysis.comparison import Comparison, compared, over_seeds
 from pipeline.errors import StudyError
 from pipeline.evaluation.validation import BEST, Measured, Validation, load_validation
-from pipeline.files import read_json
 from pipeline.study.definition import digest
 from pipeline.study.folder import Folder
+from pipeline.study.seals import read_definition
 
-_OF_A_SEED = ("key", "seed", "images", "sources", "weights")
+_OF_A_SEED = ("schema", "id", "digest", "key", "seed", "images", "sources", "weights")
 """Fields in which draws of the same experiment may differ."""
 
 
@@ -79,7 +79,7 @@ class _Study:
 
 def _read(path: Path) -> _Study:
     folder = Folder(path)
-    return _Study(path, read_json(folder.study), load_validation(folder.validation))
+    return _Study(path, read_definition(folder.path), load_validation(folder.validation))
 
 
 def _table(title: str, validations: Sequence[Validation]) -> Compared:

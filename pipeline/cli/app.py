@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from igq.errors import IgqError
 from pipeline.cli.artifacts import apply, bench, evaluate, export, package, run, verify
+from pipeline.cli.cache import cache
 from pipeline.cli.inspect import doctor, models, status
 from pipeline.cli.options import console, progress, remarks, write_plainly
 from pipeline.cli.pages import sync
@@ -106,6 +107,7 @@ app.command(
 
 app.command(epilog="Example: `igq sync studies/vit_tiny_w4a4 --tracking http://server:5000`")(sync)
 app.command(epilog="Example: `igq status studies/vit_tiny_w4a4`")(status)
+app.command(epilog="Example: `igq cache`, or `igq cache clear --older 30`")(cache)
 app.command(epilog="Example: `igq doctor`, or `igq doctor --cluster head:6379 --json`")(doctor)
 
 

@@ -10,8 +10,6 @@ import typer
 
 from pipeline.cli.options import console
 from pipeline.errors import TrackingError
-from pipeline.files import read_json
-from pipeline.study.folder import Folder
 
 
 def sync(
@@ -33,10 +31,11 @@ def sync(
 
 def show_pages(study: Path, host: str, port: int, tracking: str | None) -> None:
     """Serve the store of a study, name its pages, and open them where there is a display."""
+    from pipeline.study.seals import read_definition
     from pipeline.tracking.server import serve
     from pipeline.tracking.uris import tracked_at
 
-    definition = read_json(Folder(study).study)
+    definition = read_definition(study)
     uri = tracking or tracked_at(study)
     if uri.startswith("http"):
         console.print(f"The trials are on a server that runs already: {uri}", soft_wrap=True)

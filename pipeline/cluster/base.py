@@ -6,11 +6,12 @@ from typing import Protocol, runtime_checkable
 from pipeline.cluster.evaluator import Evaluator, Report
 from pipeline.cluster.feed import ProposalFeed
 from pipeline.evaluation.task import Task
+from pipeline.evaluation.work import Here, Workers
 
 
 @runtime_checkable
-class Cluster(Protocol):
-    """Evaluates the proposals of a feed."""
+class Cluster(Workers, Protocol):
+    """Evaluates the proposals of a feed, and computes work in parts."""
 
     def check(self) -> None:
         """Refuse, before any work, workers that `run` could not reach.
@@ -31,14 +32,12 @@ class Cluster(Protocol):
 
 
 @dataclass(frozen=True)
-class InProcess:
+class InProcess(Here):
     """One trial after the other, in this process and without Ray.
 
     >>> InProcess().device
     'cpu'
     """
-
-    device: str = "cpu"
 
     def check(self) -> None:
         """Return at once: there is nothing to reach."""

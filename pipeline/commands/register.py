@@ -14,11 +14,10 @@ from pipeline.data.preprocessing import Preprocessing, preprocessing_noted
 from pipeline.data.stream import MEMORY
 from pipeline.evaluation.scoring import Contest
 from pipeline.evaluation.validation import BEST, load_validation
-from pipeline.files import read_json
 from pipeline.intervals import Interval, interval
 from pipeline.preparation.study import VALIDATION, Study
-from pipeline.study.folder import Folder
 from pipeline.study.progress import Display, SilentDisplay
+from pipeline.study.seals import read_definition
 from pipeline.study.trials import Origin
 from pipeline.tracking.registry import (
     CHALLENGER,
@@ -72,7 +71,7 @@ def check_registry(
     Traceback (most recent call last):
     pipeline.errors.TrackingError: `register` must be a name without `/`, `:` and quotes, but ...
     """
-    key = str(read_json(Folder(Path(study)).study).get("key", ""))
+    key = str(read_definition(Path(study)).get("key", ""))
     uri = (tracking or tracked_at(Path(study))).partition("/#/")[0]
     return open_registry(uri, name, key, trial)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from pipeline.commands.result import Result, open_study
 from pipeline.errors import StudyError
-from pipeline.files import appearing, read_json
+from pipeline.files import appearing
 from pipeline.preparation.sensitivities import kept
 from pipeline.reports.figures import Shown
 from pipeline.reports.html import Page, html, page_of
 from pipeline.study.folder import Folder
+from pipeline.study.seals import read_sealed
 
 
 def report(
@@ -54,5 +55,5 @@ def _page(result: Result) -> Page:
         result.final,
         kept(study),
     )
-    system = read_json(folder.system) if folder.system.exists() else {}
+    system = read_sealed(folder.system) if folder.system.exists() else {}
     return page_of(study.definition, folder.path, shown, result.validation, system)

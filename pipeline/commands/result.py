@@ -56,8 +56,9 @@ class Result:
                 "a result must have a trial that completed within the budget, but "
                 f"{study.folder.path} has none of {len(trials)} trials: resume the search."
             )
-        ended = study.folder.validation.exists()
-        validation = load_validation(study.folder.validation) if ended else None
+        folder = study.folder
+        ended = folder.validation.exists() or folder.result.exists()
+        validation = load_validation(folder.validation) if ended else None
         return cls(study, trials, found, final, validation)
 
     @property

@@ -9,16 +9,19 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
+from uuid import uuid4
 
 from rich.console import Console
 
 from pipeline.cluster import Cluster, InProcess
+from pipeline.commands.cache import shared_folder
 from pipeline.commands.driving import Driving
 from pipeline.commands.result import Result
 from pipeline.commands.surroundings import surroundings
 from pipeline.files import write_json
 from pipeline.preparation.models import device
 from pipeline.preparation.prepare import Preparation, prepare
+from pipeline.preparation.sealing import seal_old
 from pipeline.preparation.starts import baselines, front_baselines
 from pipeline.preparation.study import Study
 from pipeline.proposals import Proposals
@@ -32,6 +35,7 @@ from pipeline.study.definition import Definition
 from pipeline.study.folder import exclusive
 from pipeline.study.progress import Display
 from pipeline.study.request import Request, Wishes
+from pipeline.study.seals import write_sealed
 from pipeline.study.trials import Trial
 from pipeline.tracking import Input, StudyRun, Tracker, sqlite_uri
 from pipeline.tracking.patient import PatientTracker
@@ -40,6 +44,8 @@ from search_spaces import SearchSpace, load
 
 BEGUN = ("processor", "threads", "torch")
 """What the sums of a study depend on, beside its definition."""
+NONCE = 12
+"""Digits that tell a study from others with the same definition."""
 
 
 def search(
@@ -103,24 +109,26 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     >>> len(result.trials)
     5
     """
-    study = Study.create(request, display, cluster.check)
+    study = replace(Study.create(request, display, cluster.check), shared=shared_folder())
     tracker = PatientTracker(tracker, display.warn, str(request.out))
     with exclusive(study.folder, request.resume):
         system = surroundings()
         study = _begun(study, system, request.resume, display)
         tracker.start(study_run(study, system))
-        study.definition.write(study.folder)
-        write_json(study.folder.system, system)
+        nonce = uuid4().hex[:NONCE]
+        seal_old(study, nonce)
+        study.definition.write(study.folder, nonce)
+        write_sealed(study.folder.system, system)
         write_json(study.folder.driver, Driving.here(request.num_trials).json())
-        write_json(study.folder.tracking, noted(tracker.location, study.folder.path))
+        write_sealed(study.folder.tracking, noted(tracker.location, study.folder.path))
         try:
-            preparation = prepare(study, display)
+            preparation = prepare(study, display, cluster)
             trials = _run_trials(request, preparation, cluster, tracker, display)
-            found = choose(preparation, trials, display)
+            found = choose(preparation, trials, display, cluster)
             rivals = []
             if request.rivals and not request.front:
                 rivals = run_rivals(request, preparation, found.passes, cluster, display)
-            conclude(preparation, found, rivals, tracker, display, request.figures)
+            conclude(preparation, found, rivals, tracker, display, request.figures, cluster)
         except BaseException:
             tracker.interrupt()
             raise

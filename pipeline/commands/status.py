@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.commands.driving import Driving
 from pipeline.errors import StudyError
-from pipeline.files import read_json
 from pipeline.proposals import Overview, overview
 from pipeline.study.folder import Folder
+from pipeline.study.seals import read_definition
 
 LATELY = 50
 """Trials that the rate is taken of (our choice)."""
@@ -109,7 +109,7 @@ def status(study: str | Path) -> Status:
     """
     folder = Folder(Path(study))
     try:
-        name = read_json(folder.study)["space"]["name"]
+        name = read_definition(folder.path)["space"]["name"]
     except (KeyError, TypeError) as error:
         raise StudyError(f"{folder.study} must define a study, but: {error!r}") from error
     found, driver = overview(folder.journal, name), Driving.read(folder.driver)

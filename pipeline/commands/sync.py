@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pipeline.commands.result import Result
 from pipeline.commands.search import study_run
-from pipeline.files import read_json
 from pipeline.preparation.study import Study
 from pipeline.searching.result import Found, publish
 from pipeline.study.folder import exclusive
+from pipeline.study.seals import read_sealed
 from pipeline.tracking import Tracker
 from pipeline.tracking.uris import tracked_at
 
@@ -50,7 +50,7 @@ def sync(
     folder = opened.folder
     tracker = _tracker(tracking, folder.path)
     with exclusive(folder, resume=True):
-        system = read_json(folder.system) if folder.system.exists() else {}
+        system = read_sealed(folder.system) if folder.system.exists() else {}
         tracker.start(study_run(opened, system))
         trials = opened.trials()
         for trial in trials:
@@ -77,4 +77,4 @@ def _publish(opened: Study, tracker: Tracker) -> None:
     rows, folder = result.comparisons, opened.folder
     found = Found(result.trials, result.best, result.final, int(rows[0].passes))
     drawn = sorted(folder.figures.glob("*.png"))
-    publish(tracker, opened, found, rows, read_json(folder.result), drawn)
+    publish(tracker, opened, found, rows, read_sealed(folder.result), drawn)

@@ -6,18 +6,27 @@ Both take long and are kept in the study's cache, under a hash of everything the
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from igq import Candidates, WeightMethod, correct, fit, layers, observe
-from igq.correction import STEPS
+from igq import Candidates, Corrected, WeightMethod, layers
+from igq.correction import STEPS, correction_passes
 from igq.quantized import WeightsByBits, quantize_weights
 from pipeline.data import Images
+from pipeline.evaluation.work import Here, Part, Workers
 from pipeline.preparation.cache import (
     load_candidates,
     load_corrected,
     save_candidates,
     save_corrected,
 )
+from pipeline.preparation.phases import (
+    Common,
+    Phase,
+    correct_weights,
+    ensure,
+    fit_candidates,
+)
+from pipeline.preparation.shared import Results, Wanted
 from pipeline.study.definition import digest
 from pipeline.study.folder import Folder
 from pipeline.study.progress import Display
@@ -32,6 +41,8 @@ class Calibration:
     space: SearchSpace
     model_key: str
     images_key: str
+    shared: Path | None = None
+    """The folder of results that studies share; None where this one shares none."""
 
     @property
     def candidates_file(self) -> Path:
@@ -49,23 +60,50 @@ class Calibration:
 
     def compute(self, model: nn.Module, images: Images, display: Display) -> None:
         """Fit, and correct the weights, unless it was done before."""
+        self.fit(model, images.loaded(), display)
+        values = images.loaded()
+        common = Common(model, self.candidates(model), values, values, 0, 1)
+        here, results = Here(next(model.parameters()).device.type), self.results(display)
+        ensure(self.correcting(len(values)), common, here, results)
+
+    def fit(
+        self, model: nn.Module, images: Tensor, display: Display, workers: Workers | None = None
+    ) -> None:
+        """Fit, unless it was done before; by a worker, or else in this process."""
         space = self.space
-        if not self.candidates_file.exists():
-            ranges = observe(model, images.loaded(), space.scheme)
-            progress = display.step("fitting every layer for every number of groups")
-            fitted = fit(ranges, space.num_groups, space.base_bits[1], progress)
-            save_candidates(self.candidates_file, fitted)
-        if space.weight_method is WeightMethod.NEAREST:
-            return
-        for bits in space.options.weight_bits:
-            if self.weights_file(bits).exists():
-                continue
-            progress = display.step(f"correcting the weights for {bits} bits")
-            candidates = self.candidates(model)
-            corrected = correct(
-                model, candidates, images.loaded(), bits, self._steps, progress=progress
-            )
-            save_corrected(self.weights_file(bits), corrected)
+        wanted = Wanted(self.candidates_file, f"candidates of {space.model.name}")
+        how = (space.scheme, tuple(space.num_groups), space.base_bits[1])
+        part = Part(wanted.what, fit_candidates, how, float(len(images)))
+        here = workers or Here(next(model.parameters()).device.type)
+
+        def compute() -> None:
+            step = f"fitting every layer for every number of groups ({here.where})"
+            for _, found in here.map((model, images), [part], display.step(step)):
+                save_candidates(self.candidates_file, found)
+
+        self.results(display).ensure(wanted.path, wanted.what, compute)
+
+    def correcting(self, images: int) -> list[Phase]:
+        """Return the phases that correct the weights; none where nearest codes are taken."""
+        if self.space.weight_method is WeightMethod.NEAREST:
+            return []
+        return [self._correcting(bits, images) for bits in self.space.options.weight_bits]
+
+    def _correcting(self, bits: int, images: int) -> Phase:
+        path, name = self.weights_file(bits), self.space.model.name
+        what = f"corrected weights of {name}, {bits} bits"
+        passes = correction_passes(images, self._steps)
+        part = Part(path.stem, correct_weights, (bits, self._steps), passes)
+
+        def finish(found: list[Corrected]) -> None:
+            save_corrected(path, found[0])
+
+        step = f"correcting the weights for {bits} bits"
+        return Phase(Wanted(path, what), step, [part], finish)
+
+    def results(self, display: Display) -> Results:
+        """Return where results lie, and what is shared with other studies."""
+        return Results(self.folder.path, self.shared, display)
 
     def candidates(self, model: nn.Module) -> Candidates:
         """Read the candidates.

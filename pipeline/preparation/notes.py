@@ -11,9 +11,9 @@ from igq import Layer, Limits, Setting, Unit
 from igq.costs import bops_table, size_table
 from pipeline.data import class_names
 from pipeline.data.classes import names_of
-from pipeline.files import read_json
 from pipeline.preparation.study import CALIBRATION, Study
 from pipeline.study.final import Final
+from pipeline.study.seals import read_definition, read_sealed
 from pipeline.study.trials import Trial
 from search_spaces import SearchSpace
 
@@ -23,7 +23,7 @@ SCORED = ("kl", "kl_interval", "top1", "top1_interval")
 
 def notes_of(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
     """Return the notes of a trial of a study."""
-    written, result = read_json(study.folder.study), _result(study, taken)
+    written, result = read_definition(study.folder.path), _result(study, taken)
     allocation = taken.proposal.allocation
     parameters = sum(parameter.numel() for parameter in study.model.parameters())
     final_kl = None
@@ -124,5 +124,5 @@ def _result(study: Study, taken: Trial) -> dict[str, Any] | None:
     """Return the result of the search if it is that of this trial."""
     if not study.folder.result.exists():
         return None
-    result = dict(read_json(study.folder.result))
+    result = read_sealed(study.folder.result)
     return result if result["best"]["trial"] == taken.number else None

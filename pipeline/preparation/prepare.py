@@ -7,20 +7,34 @@ it, so that another budget starts from the same tables.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import geometric_mean
 
-from torch import nn
+from torch import Tensor, nn
 
-from igq import Allocation, Layer, Limits, Setting
+from igq import Allocation, Layer, Limits, Setting, WeightMethod
 from igq.allocation import uniform_allocations
+from igq.correction import correction_passes
 from igq.costs import Number
 from igq.evaluation import accuracy, log_probabilities
+from igq.sensitivities import predicted_passes
+from pipeline.data import Images
 from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
-from pipeline.preparation.sensitivities import Table, measured, predicted
+from pipeline.evaluation.work import Here, Workers, worth
+from pipeline.preparation.cache import load_tensors, save_tensors
+from pipeline.preparation.phases import Common, ensure
+from pipeline.preparation.sensitivities import (
+    Table,
+    images_measured,
+    measured,
+    measured_passes,
+    predicted,
+    sensing,
+)
 from pipeline.preparation.study import CALIBRATION, SEARCH, Study
+from pipeline.study.definition import digest
 from pipeline.study.progress import Display
 
 CHUNKS = 8
@@ -76,33 +90,98 @@ class Preparation:
         return geometric_mean(max(total, TINY) for total in sums)
 
 
-def prepare(study: Study, display: Display) -> Preparation:
+def prepare(study: Study, display: Display, workers: Workers | None = None) -> Preparation:
     """Compute the parts that all trials share, or read them from the cache.
 
+    `workers` compute the heavy phases; without them this process does.
+
     Raises:
+        ClusterError: the workers are lost again and again.
         StudyError: the cache is damaged, or the folder cannot be written.
     """
     calibration, search = study.calibration, study.images[SEARCH]
-    calibration.compute(study.model, study.images[CALIBRATION], display)
-    travelling = copy.deepcopy(study.model).cpu()  # to workers, which may have another device
-    changed, weights = calibration.weights(travelling)
-    reference = log_probabilities(study.model, search.loaded())
-    if search.labels is not None:
-        top1 = accuracy(reference, search.labels)
-        if warning := near_chance(top1, len(search), reference.shape[1]):
-            display.warn(warning)
-    task = Task(
-        model=changed,
-        weights=weights,
+    here, values = Here(next(study.model.parameters()).device.type), search.loaded()
+    calibrating = study.images[CALIBRATION].loaded()
+    calibration.fit(study.model, calibrating, display, here)
+    reference = _reference(study, search, display)
+    _warn_of_chance(reference, search, display)
+    common = Common(
+        model=study.model,
         candidates=calibration.candidates(study.model),
-        images=search.loaded(),
-        reference=reference,
+        calibration=calibrating,
+        images=values,
+        measured_on=images_measured(study),
         chunk_size=max(1, -(-len(search) // CHUNKS)),
         execution=study.definition.execution,
     )
+    _compute(study, common, _worth(study, common, workers, here), display)
+    return _prepared(study, common, reference, display)
+
+
+def _compute(study: Study, common: Common, workers: Workers, display: Display) -> None:
+    """Correct weights and find sensitivities, unless it was done before."""
+    results = study.calibration.results(display)
+    correcting = study.calibration.correcting(len(common.calibration))
+    if not study.space.options.searches_bits:
+        ensure([*correcting, *sensing(study, common, workers)], common, workers, results)
+        return
+    ensure(correcting, common, workers, results)  # of which the sensitivities are measured
+    _, weights = study.calibration.weights(study.model)
+    common = replace(common, weights=weights, options=study.space.options)
+    ensure(sensing(study, common, workers), common, workers, results)
+
+
+def _worth(study: Study, common: Common, workers: Workers | None, here: Here) -> Workers:
+    """Return the workers where they save more than their start takes, or else this process."""
+    if workers is None:
+        return here
+    images, counts = len(common.images), len(common.candidates.num_groups)
+    passes = measured_passes(study, common.candidates) + predicted_passes(images, counts)
+    if study.space.weight_method is WeightMethod.CORRECTED:
+        passes += correction_passes(len(common.calibration))
+    return workers if worth(workers, passes, study.layers) else here
+
+
+def _prepared(study: Study, common: Common, reference: Tensor, display: Display) -> Preparation:
+    travelling = copy.deepcopy(study.model).cpu()  # to workers, which may have another device
+    changed, weights = study.calibration.weights(travelling)
+    task = Task(
+        model=changed,
+        weights=weights,
+        candidates=common.candidates,
+        images=common.images,
+        reference=reference,
+        chunk_size=common.chunk_size,
+        execution=common.execution,
+    )
     if task.execution.compiled:
         _compile(study, task, display)
-    return Preparation(study, task, measured(study, task, display), predicted(study, task, display))
+    tables = measured(study, common.candidates), predicted(study, common.candidates)
+    return Preparation(study, task, *tables)
+
+
+def _warn_of_chance(reference: Tensor, search: Images, display: Display) -> None:
+    if search.labels is None:
+        return
+    top1 = accuracy(reference, search.labels)
+    if warning := near_chance(top1, len(search), reference.shape[1]):
+        display.warn(warning)
+
+
+def _reference(study: Study, search: Images, display: Display) -> Tensor:
+    """Return the full-precision log probabilities of the search images."""
+    name = f"reference_{digest([study.definition.model, search.fingerprint])}"
+    path = study.folder.cache / f"{name}.safetensors"
+    if study.shared is None:  # a few passes: computed as soon as read
+        return log_probabilities(study.model, search.loaded())
+
+    def computed() -> None:
+        found = log_probabilities(study.model, search.loaded())
+        save_tensors(path, {"log_probabilities": found})
+
+    what = f"predictions of {study.space.model.name} in full precision"
+    study.calibration.results(display).ensure(path, what, computed)
+    return load_tensors(path)["log_probabilities"]
 
 
 def _compile(study: Study, task: Task, display: Display) -> None:

@@ -1,27 +1,29 @@
 """Sensitivities of a study's layers, from its cache where they were computed before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import nn
-
-from igq import predicted_sensitivity, sensitivity
+from igq import Candidates
 from igq.allocation import Sensitivity
+from igq.layer import grouped
 from igq.sensitivities import (
     DRAWS,
+    Sums,
     composed_sensitivity,
-    measure_parts,
     parts_passes,
+    predicted_batches,
+    predicted_from,
     predicted_passes,
     sensitivity_passes,
 )
-from pipeline.evaluation.task import Task
-from pipeline.files import read_json, write_json
-from pipeline.preparation.cache import load_sensitivity, save_sensitivity
+from pipeline.evaluation.work import Part, Workers
+from pipeline.preparation.cache import load_parts, load_sensitivity, save_sensitivity
+from pipeline.preparation.phases import PARTS, Common, Phase, cut, measuring, predict_batches
+from pipeline.preparation.shared import Wanted
 from pipeline.preparation.study import SEARCH, Study
 from pipeline.study.definition import digest
-from pipeline.study.progress import Display
+from pipeline.study.seals import write_sealed
 
 
 @dataclass(frozen=True)
@@ -33,42 +35,79 @@ class Table:
     """Image-forward-passes."""
 
 
-def measured(study: Study, task: Task, display: Display) -> Table:
-    """Measure the sensitivity of every setting (Eq. 9), on some of the search images."""
-    space, limits = study.space, study.limits
-    images = task.images[: space.sensitivity_images]
-    path = _measured_file(study)
-    if not space.options.searches_bits:
-        if not path.exists():
-            save_sensitivity(path, _measure(study.model, task, len(images), display))
-        candidates = task.candidates
-        groups = len(candidates.num_groups)
-        count = sensitivity_passes(study.model, candidates.layers, groups, len(images))
-        return Table(limits.ties.sum(load_sensitivity(path)), round(count))
-    if not path.exists():
-        progress = display.step(_MEASURING)
-        write_json(
-            path,
-            measure_parts(
-                study.model, task.candidates, task.weights, space.options, images, progress
-            ),
-        )
-    count = parts_passes(study.model, task.candidates.layers, space.options, len(images))
-    table = composed_sensitivity(limits.ties, limits.table, read_json(path), space.options)
-    return Table(table, round(count))
+def sensing(study: Study, common: Common, workers: Workers) -> list[Phase]:
+    """Return the phases that measure (Eq. 9) and predict the sensitivity of settings.
+
+    Where bits are searched the parts of settings are measured, and nothing is predicted.
+    """
+    path, what = measured_file(study), f"sensitivities of {study.space.model.name}"
+    every = grouped(study.layers) if common.weights is None else list(study.layers)
+    passes = measured_passes(study, common.candidates)
+    parts = measuring(path.stem, common, workers, passes, every)
+
+    def finish(found: list[Mapping[str, Mapping[str, float]]]) -> None:
+        rows = {name: row for some in found for name, row in some.items()}
+        write_sealed(path, rows, path.stem)
+
+    phase = Phase(Wanted(path, what), "measuring how much each layer matters", parts, finish)
+    return [phase] if common.weights is not None else [phase, _predicting(study, common, workers)]
 
 
-def predicted(study: Study, task: Task, display: Display) -> Table | None:
-    """Predict the sensitivity from gradients on all search images; None where bits are searched."""
+def _predicting(study: Study, common: Common, workers: Workers) -> Phase:
+    path, images = predicted_file(study), len(common.images)
+    batches = predicted_batches(common.candidates, images)
+    pieces = cut([1.0] * batches, max(PARTS, 2 * workers.count))
+    passes = predicted_passes(images, len(common.candidates.num_groups))
+    parts = [
+        Part(f"{path.stem}: {a} to {b}", predict_batches, (a, b), passes * (b - a) / batches)
+        for a, b in pieces
+    ]
+
+    def finish(found: list[Mapping[str, Sums]]) -> None:
+        sums = [sums for some in found for sums in some.values()]
+        save_sensitivity(path, predicted_from(common.candidates, sums, images))
+
+    what = f"sensitivities of {study.space.model.name}, predicted"
+    step = "predicting from gradients how much each layer matters"
+    return Phase(Wanted(path, what), step, parts, finish)
+
+
+def measured(study: Study, candidates: Candidates) -> Table:
+    """Read the measured sensitivity of every setting.
+
+    Raises:
+        StudyError: the cache does not hold it.
+    """
+    path, limits, options = measured_file(study), study.limits, study.space.options
+    passes = round(measured_passes(study, candidates))
+    if not options.searches_bits:
+        return Table(limits.ties.sum(load_sensitivity(path)), passes)
+    return Table(composed_sensitivity(limits.ties, limits.table, load_parts(path), options), passes)
+
+
+def predicted(study: Study, candidates: Candidates) -> Table | None:
+    """Read the predicted sensitivity of every setting; None where bits are searched.
+
+    Raises:
+        StudyError: the cache does not hold it.
+    """
     if study.space.options.searches_bits:
         return None
-    path = _file(study, "predicted", [DRAWS])
-    if not path.exists():
-        progress = display.step("predicting from gradients how much each layer matters")
-        table = predicted_sensitivity(study.model, task.candidates, task.images, progress=progress)
-        save_sensitivity(path, table)
-    passes = predicted_passes(len(task.images), len(task.candidates.num_groups))
-    return Table(study.limits.ties.sum(load_sensitivity(path)), passes)
+    passes = predicted_passes(len(study.images[SEARCH]), len(candidates.num_groups))
+    return Table(study.limits.ties.sum(load_sensitivity(predicted_file(study))), passes)
+
+
+def measured_passes(study: Study, candidates: Candidates) -> float:
+    """Return the image-forward-passes that the measured sensitivities take."""
+    options, images = study.space.options, images_measured(study)
+    if options.searches_bits:
+        return parts_passes(study.model, candidates.layers, options, images)
+    return sensitivity_passes(study.model, candidates.layers, len(candidates.num_groups), images)
+
+
+def images_measured(study: Study) -> int:
+    """Return how many of the search images sensitivities are measured on."""
+    return min(study.space.sensitivity_images, len(study.images[SEARCH]))
 
 
 def kept(study: Study) -> dict[str, Sensitivity]:
@@ -78,28 +117,19 @@ def kept(study: Study) -> dict[str, Sensitivity]:
     """
     if study.space.options.searches_bits:
         return {}
-    files = {"measured": _measured_file(study), "predicted": _file(study, "predicted", [DRAWS])}
+    files = {"measured": measured_file(study), "predicted": predicted_file(study)}
     return {name: load_sensitivity(path) for name, path in files.items() if path.exists()}
 
 
-_MEASURING = "measuring how much each layer matters"
-
-
-def _measure(model: nn.Module, task: Task, images: int, display: Display) -> Sensitivity:
-    progress = display.step(_MEASURING)
-    return sensitivity(
-        model,
-        task.candidates,
-        task.images[:images],
-        task.chunk_size,
-        task.execution,
-        progress,
-    )
-
-
-def _measured_file(study: Study) -> Path:
+def measured_file(study: Study) -> Path:
+    """Return the file of the measured sensitivities."""
     more = [study.space.sensitivity_images, asdict(study.definition.execution)]
     return _file(study, "harm", more)
+
+
+def predicted_file(study: Study) -> Path:
+    """Return the file of the predicted sensitivities."""
+    return _file(study, "predicted", [DRAWS])
 
 
 def _file(study: Study, name: str, more: Sequence[object]) -> Path:

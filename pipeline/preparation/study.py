@@ -17,7 +17,6 @@ from pipeline.data import Images, ImageSource, Preprocessing, draw, open_source
 from pipeline.data.classes import read_classes
 from pipeline.errors import DataError, StudyError
 from pipeline.evaluation.execution import execution
-from pipeline.files import read_json
 from pipeline.preparation.calibration import Calibration
 from pipeline.preparation.costs import limits_of
 from pipeline.preparation.latency import elsewhere, read_profile
@@ -28,6 +27,7 @@ from pipeline.study.final import Final, load_final
 from pipeline.study.folder import Folder, check_folder, check_unlocked
 from pipeline.study.progress import Display
 from pipeline.study.request import Request
+from pipeline.study.seals import read_definition
 from pipeline.study.trials import Trial
 from search_spaces import LatencyBudget, SearchSpace
 
@@ -49,6 +49,8 @@ class Study:
     limits: Limits
     images: Mapping[str, Images]
     """Purpose -> images; empty for a study that was opened from its folder."""
+    shared: Path | None = None
+    """The folder of results that studies share; None where this one shares none."""
 
     @classmethod
     def create(
@@ -84,7 +86,7 @@ class Study:
         check_predictions(model, images[SEARCH], request)
         if request.resume:
             check_same(folder, definition)
-            begun = read_json(folder.study).get("begun", {})
+            begun = read_definition(folder.path).get("begun", {})
             definition = replace(definition, begun=begun)
         return cls(folder, definition, model, listed, limits, images)
 
@@ -132,7 +134,7 @@ class Study:
         """The files of the study's calibration."""
         definition = self.definition
         key = definition.images[CALIBRATION]
-        return Calibration(self.folder, self.space, definition.model, key)
+        return Calibration(self.folder, self.space, definition.model, key, self.shared)
 
     def drawn(self, purpose: str, display: Display) -> Images:
         """Draw the images of a purpose again, from the sources that the study notes.
@@ -259,7 +261,7 @@ def _counts(space: SearchSpace, front: bool) -> dict[str, tuple[int, int]]:
 def execution_of(request: Request, model: nn.Module, listed: tuple[Layer, ...]) -> Execution:
     """Return how trials are computed; a resumed study goes on as it began."""
     if request.resume:
-        return Execution(**read_json(Folder(request.out).study).get("execution", {}))
+        return Execution(**read_definition(request.out).get("execution", {}))
     images = request.num_trials * request.space.search_images
     return execution(request.engine, listed, images, next(model.parameters()).device)
 

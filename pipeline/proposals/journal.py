@@ -20,6 +20,7 @@ from igq import Allocation, Limits, Observation
 from pipeline.errors import StudyError
 from pipeline.proposals.encoding import Encoding
 from pipeline.proposals.history import noted_of
+from pipeline.proposals.seal import ReadOnly, reopen, sealed_part
 from pipeline.study.trials import Origin, Proposal, State, Trial
 
 TOLD = {
@@ -67,12 +68,14 @@ class Journal(JournalFileBackend):
 
 
 def opened(journal: Path) -> JournalStorage:
-    """Open a journal to write to it, whatever a driver that died has left behind."""
+    """Open a journal to write to it, whatever a driver that died has left behind.
+
+    Raises:
+        StudyError: the journal is not the one that was sealed.
+    """
     # Only one driver has the study open: a lock that is still there is a dead one's.
     Path(f"{journal}.lock").unlink(missing_ok=True)
-    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
-        with journal.open("r+b") as file:  # a torn line, which the next one would join
-            file.truncate(content.rfind(b"\n") + 1)
+    reopen(journal)
     return JournalStorage(Journal(journal))
 
 
@@ -90,11 +93,11 @@ def load_journal(journal: Path, name: str) -> optuna.Study:
     """Return the study in a journal; call it within `reading`.
 
     Raises:
-        StudyError: there is no such journal, or no study in it.
+        StudyError: there is no such journal, no study in it, or it is not the one that was sealed.
     """
     if not journal.exists():
         raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
-    storage = JournalStorage(JournalFileBackend(str(journal)))
+    storage = JournalStorage(ReadOnly(sealed_part(journal)))
     if name not in [study.study_name for study in storage.get_all_studies()]:
         raise StudyError(f"{journal} must hold the study {name}, but does not.")
     return optuna.load_study(study_name=name, storage=storage)

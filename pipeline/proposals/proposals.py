@@ -22,6 +22,7 @@ from pipeline.proposals.encoding import Encoding
 from pipeline.proposals.history import END, noted_of
 from pipeline.proposals.journal import TOLD, ended_trials, opened, proposed, read_trial, reading
 from pipeline.proposals.samplers import SAMPLERS, OptunaSampler, WithinLimits
+from pipeline.proposals.seal import JournalSeal
 from pipeline.study.budgets import BudgetSchedule
 from pipeline.study.request import Sampler
 from pipeline.study.trials import Origin, Proposal, Trial
@@ -75,6 +76,7 @@ class Proposals:
         self._limits, self._encoding = limits.with_budget(schedule.high), Encoding(limits)
         with reading(journal):
             self._storage = opened(journal)
+            self._seal = JournalSeal(journal)
             self._study = optuna.create_study(
                 study_name=name,
                 storage=self._storage,
@@ -95,6 +97,7 @@ class Proposals:
             self._recover()
             self.ended()
             self._leader = Leader(self._study)
+        self._seal.renew()
 
     def ask(self) -> Proposal:
         """Return the next allocation to try; it may break a limit."""
@@ -132,6 +135,7 @@ class Proposals:
         self._storage.set_trial_user_attr(identity, END, noted)
         self._close(ended)
         self._leader.meet(self._storage.get_trial(identity))
+        self._seal.renew()
 
     def ended(self) -> tuple[Trial, ...]:
         """Return every trial that has ended, in order; interrupted ones run again."""

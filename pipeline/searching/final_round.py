@@ -14,6 +14,7 @@ from igq.costs import Number
 from igq.progress import Progress, silent
 from pipeline.data import Images
 from pipeline.evaluation.validation import Contender, measure
+from pipeline.evaluation.work import Workers
 from pipeline.preparation.prepare import Preparation
 from pipeline.searching.choice import Kls, choose, in_doubt
 from pipeline.study.best import best, completed
@@ -44,6 +45,7 @@ def play(
     trials: Sequence[Trial],
     images: Images,
     progress: Progress = silent,
+    workers: Workers | None = None,
 ) -> Final | None:
     """Measure the finalists on the final images; None where there is nothing to choose from."""
     few = {trial.number: trial for trial in finalists(trials, preparation.budget)}
@@ -59,7 +61,7 @@ def play(
         def told(share: float) -> None:
             progress((start + share * (end - start)) / len(images))
 
-        measured = measure(model, task, limits, contenders, some, told).measured
+        measured = measure(model, task, limits, contenders, some, told, workers).measured
         return {one.number: one.kls for one in measured}
 
     final = race(predicted, len(images), look)

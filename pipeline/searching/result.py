@@ -12,7 +12,8 @@ from pipeline.analysis.comparison import Comparison, compared
 from pipeline.data import Images
 from pipeline.errors import StudyError
 from pipeline.evaluation.validation import BEST, Contender, Validation, measure, save_validation
-from pipeline.files import appearing, read_json, write_json
+from pipeline.evaluation.work import Workers
+from pipeline.files import appearing
 from pipeline.preparation.prepare import Preparation
 from pipeline.preparation.study import FINAL, VALIDATION, Study
 from pipeline.reports.description import describe
@@ -21,6 +22,7 @@ from pipeline.searching.rivals import RANDOM, search_passes
 from pipeline.study.best import best, best_of, chosen, front
 from pipeline.study.final import Final, save_final
 from pipeline.study.progress import Display
+from pipeline.study.seals import read_sealed, write_sealed
 from pipeline.study.trials import Origin, Proposal, Trial, passes
 from pipeline.tracking import Metrics, Tags, Tracker
 
@@ -36,7 +38,12 @@ class Found:
     """Image-forward-passes that the search took."""
 
 
-def choose(preparation: Preparation, trials: tuple[Trial, ...], display: Display) -> Found:
+def choose(
+    preparation: Preparation,
+    trials: tuple[Trial, ...],
+    display: Display,
+    workers: Workers | None = None,
+) -> Found:
     """Choose the best trial of a search, in a final round where the study has images for one.
 
     Raises:
@@ -48,7 +55,7 @@ def choose(preparation: Preparation, trials: tuple[Trial, ...], display: Display
     final, images = None, preparation.study.images[FINAL]
     if len(images):
         progress = display.step("final round: the best few on images that no trial saw")
-        final = play(preparation, trials, images, progress)
+        final = play(preparation, trials, images, progress, workers)
     taken = chosen(trials, preparation.budget, final)
     assert taken is not None  # finalists are trials
     spent = search_passes(trials, preparation) + (final.passes if final else 0)
@@ -62,19 +69,26 @@ def conclude(
     tracker: Tracker,
     display: Display,
     figures: bool = True,
+    workers: Workers | None = None,
 ) -> None:
     """Measure the best and its rivals on the validation images; write and track the result."""
     folder, images = preparation.study.folder, preparation.study.images[VALIDATION]
     progress = display.step("comparing on images that the search did not see")
     contenders = _contenders(preparation, found, rivals)
     validation = measure(
-        preparation.model, preparation.task, preparation.limits, contenders, images, progress
+        preparation.model,
+        preparation.task,
+        preparation.limits,
+        contenders,
+        images,
+        progress,
+        workers,
     )
-    save_validation(folder.validation, validation)
-    save_final(folder.final, found.final)
     rows = compared(validation)
     content = _content(preparation, found, rows, validation, images)
-    write_json(folder.result, content)
+    save_final(folder.final, found.final)
+    write_sealed(folder.result, content)
+    save_validation(folder.validation, validation, beside=(folder.final, folder.result))
     drawn = _figures(preparation, found, validation, display) if figures else []
     publish(tracker, preparation.study, found, rows, content, drawn)
 
@@ -215,7 +229,7 @@ def _figures(
         found.final,
         {name: table.sensitivity for name, table in tables.items() if table is not None},
     )
-    system = read_json(folder.system) if folder.system.exists() else {}
+    system = read_sealed(folder.system) if folder.system.exists() else {}
     page = page_of(study.definition, folder.path, shown, validation, system)
     with appearing(folder.report) as draft:
         draft.write_text(html([page]), encoding="utf-8")

@@ -12,9 +12,9 @@ from igq.costs import Profile, profile_json, profile_of
 from igq.errors import ProfileError
 from igq.quantized import EAGER, Execution
 from pipeline.errors import StudyError
-from pipeline.files import read_json, write_json
 from pipeline.study.folder import Folder
 from pipeline.study.request import Sampler
+from pipeline.study.seals import read_definition, write_definition
 from search_spaces import SearchSpace
 
 _NOT_DECISIVE = {"weights", "images", "trials", "description"}
@@ -26,6 +26,8 @@ _BEFORE = {
     "rotation": "none",
 }
 """The methods of older studies that do not name them."""
+_SEALS = ("schema", "id", "digest")
+"""Parts of study.json that say what was written, not what was asked for."""
 _WHEREABOUTS = ("weights", "sources", "classes", "checkpoint_key", "begun")
 """Where things lie, and labels, which no choice is made on: a study may be resumed with others."""
 
@@ -63,7 +65,7 @@ class Definition:
         Raises:
             StudyError: there is no study, or its definition is damaged.
         """
-        written = read_json(folder.study)
+        written = read_definition(folder.path)
         try:
             return cls(
                 space_of(written),
@@ -80,16 +82,16 @@ class Definition:
                 profile_of(written["profile"]) if "profile" in written else None,
                 written.get("begun", {}),
             )
-        except (KeyError, TypeError, ValueError, ProfileError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, ProfileError) as error:
             raise StudyError(f"{folder.study} must define a study, but: {error!r}") from error
 
-    def write(self, folder: Folder) -> None:
-        """Write the definition.
+    def write(self, folder: Folder, nonce: str = "") -> None:
+        """Write the definition; `nonce` tells a new study from others with the same definition.
 
         Raises:
             StudyError: the folder cannot be written.
         """
-        write_json(folder.study, {"key": self.key, **self.json()})
+        write_definition(folder.path, self.key, self.json(), nonce)
 
     def json(self) -> dict[str, Any]:
         """Return the definition as plain data."""
@@ -148,11 +150,11 @@ def check_same(folder: Folder, definition: Definition) -> None:
     Raises:
         StudyError: the study in the folder was started with other weights, images or settings.
     """
-    written, now = _flat(read_json(folder.study)), _flat(definition.json())
+    written, now = _flat(read_definition(folder.path)), _flat(definition.json())
     if written.get("key") == definition.key:
         return
     decisive = [k for k in {**now, **written} if k.partition(".")[0] not in _WHEREABOUTS]
-    decisive = [k for k in decisive if k != "space.budget.table"]
+    decisive = [k for k in decisive if k not in ("space.budget.table", *_SEALS)]
     decisive.sort(key=lambda k: k.startswith("images."))  # they follow from all else: the last
     name = next((k for k in decisive if k != "key" and written.get(k) != now.get(k)), "key")
     raise StudyError(

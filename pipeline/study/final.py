@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from pipeline.errors import StudyError
-from pipeline.files import read_json, write_json
 from pipeline.intervals import interval
+from pipeline.study.seals import read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def save_final(path: Path, final: Final | None) -> None:
     if final is None:
         path.unlink(missing_ok=True)
     else:
-        write_json(path, final.json())
+        write_sealed(path, final.json())
 
 
 def load_final(path: Path) -> Final | None:
@@ -74,7 +74,7 @@ def load_final(path: Path) -> Final | None:
     if not path.exists():
         return None
     try:
-        content = read_json(path)
+        content = read_sealed(path)
         read = {int(n): tuple(map(float, kls)) for n, kls in content["kls"].items()}
         if not read or not all(read.values()):
             raise ValueError("a trial has no KL")

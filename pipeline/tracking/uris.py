@@ -11,8 +11,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline.errors import TrackingError
-from pipeline.files import read_json
 from pipeline.study.folder import Folder
+from pipeline.study.seals import name_of, read_sealed
 
 PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
 _RACE = re.compile(
@@ -63,9 +63,9 @@ def tracked_at(study: Path) -> str:
     'sqlite:////studies/old/mlflow.db'
     """
     note = Folder(study).tracking
-    if not note.exists():
+    if not note.exists() and name_of(note) is None:
         return sqlite_uri(study)
-    content = read_json(note)
+    content = read_sealed(note)
     location = str(content.get("location", ""))
     if content.get("inside") or "://" not in location:
         return sqlite_uri(study)

@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-PASSING = frozenset({"worker_id", "datetime_start", "datetime_complete", "seconds"})
-"""Keys whose values are of one run: processes and clocks."""
+PASSING = frozenset(
+    {"worker_id", "datetime_start", "datetime_complete", "seconds", "seal", "files"}
+)
+"""Keys whose values are of one run: processes and clocks, and digests of such values."""
 RELATIVE, ABSOLUTE = 1e-3, 1e-7
 MOST = 20
 """Differences that are listed; the first few tell the story."""

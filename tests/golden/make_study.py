@@ -47,8 +47,8 @@ JOURNAL = "journal.log"
 RECORDS = ("cache_names.txt", "machine.json", "evaluated.json")
 BYTES = 200_000
 """The cache of a study is kept in git up to this size; whatever is left out is computed again."""
-BY_PLACE = ("weights", "sources", "begun")
-"""Parts of a definition that tell of the machine."""
+BY_PLACE = ("weights", "sources", "begun", "schema", "id", "digest")
+"""Parts of a definition that tell of the machine, and of who wrote it."""
 PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "optuna")
 PROCESSOR = ("vendor_id", "cpu family", "model", "model name")
 

@@ -103,7 +103,7 @@ class TestMadeAgain:
 
     def test_its_result_says_the_same_things(self, name: str, remade: Remade) -> None:
         found = json.loads((remade[name] / "result.json").read_text())
-        assert found.keys() == recorded(name, "result.json").keys()
+        assert found.keys() == recorded(name, "result.json").keys() | {"seal"}
         assert found["best"].keys() == recorded(name, "result.json")["best"].keys()
 
     @pytest.mark.usefixtures("same_machine")
@@ -165,7 +165,9 @@ class TestOld:
         assert pipeline.open(old, weights()).best.number == 2
         exported(old, tmp_path / "artifact")
         run_study("groups", old, resume=True, rivals=False)
-        assert json.loads((old / "final.json").read_text()).keys() == {"kls", "winner", "predicted"}
+        assert json.loads((old / "final.json").read_text()).keys() == {
+            *("kls", "winner", "predicted", "seal")
+        }
 
     @pytest.mark.parametrize("name", ["front"])
     def test_a_front_is_exported_within_a_budget(

@@ -1,16 +1,24 @@
 """Workers of a Ray cluster. The one door to Ray."""
 
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import torch
 from ray import cloudpickle
 
 from igq import InvalidArgumentError
+from igq.progress import Progress
 from pipeline.cluster.feed import ProposalFeed
 from pipeline.cluster.placement import Machine, Share, rooms, share_of
 from pipeline.cluster.ray.joining import connected
 from pipeline.cluster.ray.nodes import check_nodes, machines
+from pipeline.cluster.ray.parts import parts_on_ray
 from pipeline.cluster.ray.tuning import RETRIES, run_trials
 from pipeline.evaluation.task import Task
+from pipeline.evaluation.work import Part
 from pipeline.versions import versions
 
 __all__ = ["RETRIES", "RayCluster"]
@@ -51,6 +59,31 @@ class RayCluster:
                 self._share(machines())
                 check_nodes(versions())
 
+    @cached_property
+    def count(self) -> int:
+        """How many parts of work are computed at once, as far as is known before Ray starts."""
+        if self.workers is not None:
+            return self.workers
+        if self.address is None:
+            there = [_here()]
+        else:
+            with connected(self.address):
+                there = machines()
+        return max(1, sum(rooms(there, self._share(there)).values()))
+
+    @property
+    def where(self) -> str:
+        """The workers, in words."""
+        return f"{self.count} worker{'s' * (self.count > 1)} of Ray"
+
+    def map(
+        self, shared: Any, parts: Sequence[Part], progress: Progress
+    ) -> Iterator[tuple[Part, Any]]:
+        """Yield each part with its result as it ends; a part whose worker died runs again."""
+        with connected(self.address, len(cloudpickle.dumps(shared))):
+            share = self._share(machines())
+            yield from parts_on_ray(shared, parts, lambda: self.room(share), share, progress)
+
     def run(self, task: Task, feed: ProposalFeed) -> None:
         """Evaluate proposals, `workers` at a time, until there are no more."""
         with connected(self.address, len(cloudpickle.dumps(task))):
@@ -63,3 +96,8 @@ class RayCluster:
 
     def _share(self, there: list[Machine]) -> Share:
         return share_of(there, self.workers, self.gpus_per_worker)
+
+
+def _here() -> Machine:
+    """Return this machine, as far as is known without Ray."""
+    return Machine("here", len(os.sched_getaffinity(0)), torch.cuda.device_count())

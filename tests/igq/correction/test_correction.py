@@ -13,7 +13,7 @@ import igq
 from igq import Candidates, Corrected, InvalidArgumentError, UnsupportedModelError
 from igq.arithmetic.affine import QuantizedTensor
 from igq.arithmetic.rounding import output_error
-from igq.correction import STEPS, grams, vectors
+from igq.correction import STEPS, correction_passes, grams, vectors
 from igq.quantized import assemble, quantize_weights
 from igq.vit import stages
 
@@ -181,3 +181,56 @@ def test_cpu_and_gpu_correct_alike(
     made = igq.correct(copy.deepcopy(vit).to(device), candidates, images, 4, steps=1)
     assert next(made.model.parameters()).device.type == device.type
     assert assemble(made.model, {}, made.weights)(images.to(device)).isfinite().all()
+
+
+class TestMemory:
+    """Less memory takes more passes, and gives the same weights."""
+
+    @pytest.mark.parametrize(
+        ("place", "value"),
+        [
+            ("igq.correction.gram.MEMORY", 1),  # the layers one by one
+            ("igq.correction.tuning.KEPT", 0),  # full-precision outputs in every step
+            ("igq.correction.tuning.ACTIVATIONS", 0),  # activations twice
+        ],
+    )
+    def test_weights_are_the_same(
+        self,
+        vit: nn.Module,
+        candidates: Candidates,
+        images: Tensor,
+        monkeypatch: pytest.MonkeyPatch,
+        place: str,
+        value: int,
+    ) -> None:
+        expected = igq.correct(vit, candidates, images, 4, steps=3)
+        monkeypatch.setattr(place, value)
+        found = igq.correct(vit, candidates, images, 4, steps=3)
+        for name, weight in expected.weights.items():
+            assert torch.equal(found.weights[name].codes, weight.codes)
+            assert torch.allclose(found.weights[name].scale, weight.scale, rtol=1e-5)
+        for name, vector in vectors(expected.model).items():
+            there = dict(found.model.named_parameters())[name]
+            assert torch.allclose(there, vector, rtol=1e-4, atol=1e-6)
+
+
+def test_its_cost_is_that_of_the_passes_that_it_makes(
+    vit: nn.Module, candidates: Candidates, images: Tensor
+) -> None:
+    """Counted at the patch embedding: of the full-precision model and of quantized ones."""
+    seen = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal seen
+        seen += len(output)
+
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda m, i, o: count(m, i, o) if isinstance(m, (nn.Conv2d, igq.modules.Conv2d)) else None
+    )
+    try:
+        igq.correct(vit, candidates, images, 4, steps=5)
+    finally:
+        hook.remove()
+    batch = min(8, len(images))
+    assert seen == len(images) + len(images) + 5 * batch  # rounding, targets, tuning
+    assert correction_passes(len(images), 5) == 3 * len(images) + len(images) + 15 * batch

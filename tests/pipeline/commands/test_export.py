@@ -41,6 +41,7 @@ from pipeline.study.final import Final, save_final
 from pipeline.study.folder import Folder
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request
+from pipeline.study.seals import read_sealed
 from pipeline.study.trials import Trial
 from pipeline.tracking import InMemoryTracker
 from search_spaces import parse_budget
@@ -153,7 +154,7 @@ class TestExport:
         notes = igq.load(exported.path).notes
         assert notes == json.loads(json.dumps(exported.notes))
         assert notes["trial"] == searched.result.best.number
-        assert notes["result"] == json.loads(searched.result.folder.result.read_text())
+        assert notes["result"] == read_sealed(searched.result.folder.result)
 
     def test_of_an_unfinished_study_takes_the_best_so_far(
         self, make_request: Callable[..., Request], display: Display, tmp_path: Path
@@ -190,7 +191,7 @@ class TestFinalRound:
     @pytest.fixture
     def ranked(self, searched: Searched) -> list[Trial]:
         """Trials within the budget, least KL on the search images first."""
-        written = json.loads(searched.result.folder.result.read_text())
+        written = read_sealed(searched.result.folder.result)
         return completed(searched.result.trials, written["budget"])
 
     @pytest.fixture
@@ -257,7 +258,7 @@ class TestFinalRound:
     ) -> None:
         Folder(study).final.write_text("{}")
         within = None if budget is None else parse_budget(budget)
-        with pytest.raises(StudyError, match="must hold a study's final round"):
+        with pytest.raises(StudyError, match=r"final\.json must be as it was written"):
             export(study, tmp_path / "artifact", budget=within)
         assert not (tmp_path / "artifact").exists()
 

@@ -29,6 +29,7 @@ from pipeline.study.final import load_final
 from pipeline.study.folder import Folder
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request, Sampler
+from pipeline.study.seals import read_sealed
 from pipeline.study.trials import Origin, Proposal, State, Trial
 from pipeline.tracking import InMemoryTracker, StudyRun
 from search_spaces import BopsBudget
@@ -203,6 +204,7 @@ class TestResult:
             "figures/trials.csv",
             "figures/workers.png",
             "final.json",
+            "journal.json",
             "journal.log",
             "report.html",
             "result.json",
@@ -223,7 +225,7 @@ class TestResult:
         assert result.final is not None
         assert metrics["final_kl"] == result.final.kl(result.best.number)
         assert tags["igq.best_trial"] == str(result.best.number)
-        assert tables["result.json"] == json.loads(result.folder.result.read_text())
+        assert tables["result.json"] == read_sealed(result.folder.result)
         assert all(path.exists() for path in files)
 
 
@@ -417,7 +419,7 @@ class TestSeeds:
         self, make_request: Make, run: Run, tmp_path: Path
     ) -> None:
         first, second = (run(make_request(tmp_path / name, rivals=True)) for name in ("a", "b"))
-        assert first.folder.result.read_bytes() == second.folder.result.read_bytes()
+        assert read_sealed(first.folder.result) == read_sealed(second.folder.result)
         assert timeless(first.trials) == timeless(second.trials)
 
     def test_another_seed_gives_other_images_and_other_trials(

@@ -87,7 +87,7 @@ def test_a_file_without_corrected_weights_is_refused(
         path.write_bytes(content)
     elif content is not None:
         save_candidates(path, candidates)
-    with pytest.raises(StudyError, match="must hold corrected weights"):
+    with pytest.raises(StudyError, match=r"must (hold corrected weights|be as it was written)"):
         load_corrected(path, model, bits=4)
 
 
@@ -112,7 +112,7 @@ def test_a_file_without_candidates_is_refused(
     path = tmp_path / "candidates.safetensors"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(StudyError, match=f"^{path} must hold the study's candidates"):
+    with pytest.raises(StudyError, match=f"^{path} must be as it was written"):
         load_candidates(path, listed, FITTED, OPTIONS)
 
 

@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 import igq
-import pipeline.preparation.calibration
-import pipeline.preparation.sensitivities
 from igq import Allocation, InfeasibleBudgetError
 from igq.quantized import EAGER, bounds
 from igq.scheme import InputMethod
 from pipeline.data import Images, Preprocessing, draw, open_source
+from pipeline.preparation import phases
 from pipeline.preparation.costs import limits_of
 from pipeline.preparation.prepare import CHUNKS, Preparation, prepare
 from pipeline.preparation.starts import RANDOM_TRIALS, baselines, front_baselines
@@ -28,12 +27,7 @@ from pipeline.study.request import Request
 from pipeline.study.trials import Origin
 
 Prepare = Callable[..., Preparation]
-COMPUTES = {
-    "observe": pipeline.preparation.calibration,
-    "fit": pipeline.preparation.calibration,
-    "correct": pipeline.preparation.calibration,
-    "sensitivity": pipeline.preparation.sensitivities,
-}
+COMPUTES = ("observe", "fit", "correct", "sensitivity")
 
 
 def drawn(model: nn.Module, seed: int = 0) -> dict[str, Images]:
@@ -81,20 +75,21 @@ def run(
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Notes the computations that are not read from the cache."""
+    """Notes the computations that are not read from the cache, once for all parts."""
     notes: list[str] = []
 
     def noting(name: str) -> Callable[..., Any]:
-        original = getattr(COMPUTES[name], name)
+        original = getattr(phases, name)
 
         def call(*arguments: Any, **more: Any) -> Any:
-            notes.append(name)
+            if notes[-1:] != [name]:
+                notes.append(name)
             return original(*arguments, **more)
 
         return call
 
     for name in COMPUTES:
-        monkeypatch.setattr(COMPUTES[name], name, noting(name))
+        monkeypatch.setattr(phases, name, noting(name))
     return notes
 
 

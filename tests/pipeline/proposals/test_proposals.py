@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igq import Allocation, Limits, Observation
 from pipeline.errors import StudyError
 from pipeline.proposals import Proposals, read_trials
+from pipeline.proposals.journal import JournalSeal
 from pipeline.study.budgets import BudgetSchedule
 from pipeline.study.request import Sampler
 from pipeline.study.trials import Origin, Proposal, State, Trial
@@ -288,6 +289,7 @@ class TestInterruption:
         first = reopen()
         told = play(first, 1)
         running = [first.ask() for _ in range(4)]  # two baselines, two of the sampler's
+        JournalSeal(journal).renew()  # as when another trial has ended meanwhile
 
         again = reopen()
         assert [p.number for p in told] == [trial.number for trial in again.ended()]
@@ -297,6 +299,16 @@ class TestInterruption:
             (p.origin, p.allocation) for p in running
         ]
         assert asked[4].allocation not in allocations(told + running)
+
+    def test_what_began_after_the_last_end_leaves_no_trace_and_is_proposed_again(
+        self, reopen: Open, journal: Path
+    ) -> None:
+        first = reopen()
+        play(first, 1)
+        running = [first.ask() for _ in range(3)]
+        again = reopen()
+        assert len(frozen(journal)) == 3  # with the two baselines that wait
+        assert [again.ask() for _ in range(3)] == running
 
     def test_interrupted_again_and_again_each_baseline_still_runs_once(
         self, reopen: Open, baselines: list[tuple[Origin, Allocation]]
@@ -399,7 +411,8 @@ class TestAnotherProcess:
 
 
 def _cut_after(journal: Path, match: Callable[[dict[str, Any]], bool]) -> None:
-    """Leave the journal as it was when the first matching record had been written."""
+    """Leave the journal as it was when the first matching record had been written, and sealed."""
     lines = journal.read_text().splitlines(keepends=True)
     end = next(i for i, line in enumerate(lines) if match(json.loads(line)))
     journal.write_text("".join(lines[: end + 1]))
+    JournalSeal(journal).renew()

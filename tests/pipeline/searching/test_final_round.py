@@ -111,7 +111,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_damaged_one_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "final.json"
     path.write_text(content)
-    with pytest.raises(StudyError, match="must hold a study's final round"):
+    with pytest.raises(StudyError, match=r"must (hold a study's final round|be as it was written)"):
         load_final(path)
 
 

@@ -1,0 +1,60 @@
+"""Parts of work on the workers of a Ray cluster, as Ray's tasks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from igq.progress import Progress, silent
+from pipeline.cluster.placement import Share
+from pipeline.errors import ClusterError
+from pipeline.evaluation.work import Part
+
+RETRIES = 2
+"""Times that a part is begun again because its worker was lost."""
+
+
+def parts_on_ray(
+    shared: Any, parts: Sequence[Part], room: Callable[[], int], share: Share, progress: Progress
+) -> Iterator[tuple[Part, Any]]:
+    """Yield each part with its result, as many at once as there is room, long ones first.
+
+    Ray is connected.
+
+    Raises:
+        ClusterError: workers were lost again and again.
+    """
+    kept = ray.put(shared)
+    task = ray.remote(_compute).options(
+        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES
+    )
+    queue = sorted(parts, key=lambda part: part.passes)
+    total, done = sum(part.passes for part in parts), 0.0
+    running: dict[Any, Part] = {}
+    while queue or running:
+        while queue and len(running) < max(1, room()):
+            part = queue.pop()
+            running[task.remote(kept, part, share)] = part
+        (ended, *_), _ = ray.wait(list(running))
+        part = running.pop(ended)
+        result = _result(ended, part)
+        done += part.passes
+        progress(done / total)
+        yield part, result
+
+
+def _result(ended: Any, part: Part) -> Any:
+    try:
+        return ray.get(ended)
+    except RayTaskError as error:
+        raise error.as_instanceof_cause() from None
+    except RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ClusterError(f"a worker must end {part.name}, but was lost: {reason}") from error
+
+
+def _compute(shared: Any, part: Part, share: Share) -> Any:
+    torch.set_num_threads(share.threads)
+    return part.compute(shared, part.argument, "cuda" if share.gpus else "cpu", silent)

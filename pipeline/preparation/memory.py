@@ -1,0 +1,92 @@
+"""The memory that a study's phases take, as counts of bytes: nothing is loaded or measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from igq.correction.gram import BATCH_SIZE
+from igq.correction.gram import MEMORY as GRAMS
+from igq.correction.tuning import ACTIVATIONS, KEPT, SAVED_PER_OUTPUT
+from igq.layer import Layer, block_and_place
+from igq.sensitivities.predicted import MEMORY as ERRORS
+from pipeline.evaluation.objective import MEMORY as PREFIXES
+
+FLOAT = 4
+"""Bytes of a number."""
+BASE = 700 * 2**20
+"""Bytes of Python, torch and Ray in a process (measured on Linux, CPU)."""
+HELD = 6
+"""Copies of a layer's largest activation that a forward pass holds at once (our choice)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The bytes that a process takes at most, in each phase."""
+
+    correction: int
+    sensitivities: int
+    trials: int
+
+    @property
+    def most(self) -> int:
+        """The most that any phase takes: a machine holds as many workers as it has this."""
+        return max(self.correction, self.sensitivities, self.trials)
+
+
+@dataclass(frozen=True)
+class Load:
+    """The images of a study, and the bytes of one."""
+
+    search: int
+    calibration: int
+    image_bytes: int
+    chunk: int
+    """Search images that are computed at once."""
+    weight_bits: int = 1
+    """How many numbers of weight bits there are to choose from."""
+
+
+def memory(layers: Sequence[Layer], parameters: int, load: Load) -> Memory:
+    """Return about the bytes that a worker takes, from a model's layers and number of parameters.
+
+    Estimates are meant to be too high rather than too low.
+
+    >>> from igq.layer import Kind
+    >>> fc = Layer("blocks.0.mlp.fc1", Kind.LINEAR, tokens=197, channels=192, outputs=768)
+    >>> found = memory([fc], 5_700_000, Load(128, 32, 4 * 3 * 224**2, chunk=16))
+    >>> found.most == max(found.correction, found.trials, found.sensitivities) > 2**30
+    True
+    """
+    model = FLOAT * parameters
+    images = load.image_bytes * (load.search + load.calibration)
+    largest = max(FLOAT * m.tokens * max(m.channels, m.outputs) for m in layers)
+    codes = parameters * load.weight_bits
+    common = BASE + images + model
+    trials = common + model + codes + PREFIXES + HELD * load.chunk * largest
+    errors = min(ERRORS, sum(FLOAT * m.tokens * m.channels for m in layers) * load.search)
+    sensitivities = common + 2 * model + errors + HELD * load.chunk * largest
+    return Memory(_correction(layers, model, common, load), sensitivities, trials)
+
+
+def _correction(layers: Sequence[Layer], model: int, common: int, load: Load) -> int:
+    """Return the bytes of correcting: a full, a tuned and a dequantized model, and activations."""
+    batch = min(BATCH_SIZE, load.calibration)
+    outputs = _outputs(layers)
+    kept = sum(outputs) * load.calibration
+    activations = sum(outputs) * batch * SAVED_PER_OUTPUT
+    if activations > ACTIVATIONS:  # one block's at a time
+        activations = max(outputs, default=0) * batch * SAVED_PER_OUTPUT
+    sizes = [2 * FLOAT * m.channels**2 for m in layers if m.weighted]
+    grams = max(min(GRAMS, sum(sizes)), max(sizes, default=0)) + 5 * max(sizes, default=0)
+    tuning = activations + (kept if kept <= KEPT else 0)
+    return common + 3 * model + max(grams, tuning)
+
+
+def _outputs(layers: Sequence[Layer]) -> list[int]:
+    """Return the bytes of each block's output for an image."""
+    largest: dict[str, int] = {}
+    for layer in layers:
+        if layer.weighted:
+            block = block_and_place(layer.name)[0]
+            size = FLOAT * layer.tokens * min(layer.channels, layer.outputs)
+            largest[block] = max(largest.get(block, 0), size)
+    return list(largest.values())

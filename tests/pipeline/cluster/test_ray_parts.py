@@ -1,0 +1,47 @@
+"""Parts of work on Ray: the same results as in this process, also where a worker dies."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from igq.progress import Progress
+from pipeline.cluster import InProcess
+from pipeline.cluster.ray import RayCluster
+from pipeline.evaluation.work import Part
+
+pytestmark = pytest.mark.ray
+
+
+def total(shared: list[float], argument: int, device: str, progress: Progress) -> dict[str, Any]:
+    return {"sum": sum(shared[:argument]), "device": device}
+
+
+def dying_once(shared: Any, argument: str, device: str, progress: Progress) -> int:
+    marker = Path(argument)
+    if not marker.exists():
+        marker.touch()
+        os._exit(1)
+    return 7
+
+
+def failing(shared: Any, argument: Any, device: str, progress: Progress) -> None:
+    raise ValueError("not this one")
+
+
+def test_ray_gives_what_this_process_does_and_replaces_a_dead_worker(tmp_path: Path) -> None:
+    shared, told = [0.1 * i for i in range(50)], []
+    parts = [Part(str(i), total, i, 1.0 + i) for i in range(5)]
+    mine = {part.name: result for part, result in InProcess().map(shared, parts, told.append)}
+    died = Part("died", dying_once, str(tmp_path / "marker"), 9.0)
+    theirs = RayCluster(workers=2).map(shared, [*parts, died], told.append)
+    found = {part.name: result for part, result in theirs}
+    assert found.pop("died") == 7
+    assert found == mine
+    assert told[-1] == 1.0
+
+
+def test_an_error_of_a_part_is_raised_as_it_is() -> None:
+    with pytest.raises(ValueError, match="not this one"):
+        list(RayCluster(workers=1).map(None, [Part("bad", failing, 0, 1.0)], print))

@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check check-native docs outside gpu-check
+.PHONY: help demo test test-fast faults check check-native docs outside gpu-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -31,12 +31,16 @@ test: check ## check, then every test and docstring example; coverage is that of
 test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
 	$(BIN)/pytest $(PARALLEL) -m fast
 
-check: $(INSTALLED) ## style, types, the imports' architecture and the documentation
+faults: $(INSTALLED) ## kill workers, nodes, heads, drivers, servers and disks under searches: 10 minutes
+	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0
+
+check: $(INSTALLED) ## style, types, the imports' architecture, the documentation and pinned versions
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --quiet --site-dir out/site
+	$(BIN)/python .ci/audit.py constraints.txt
 
 check-native: $(INSTALLED) ## the runtime's tests on a library that checks addresses and undefined behaviour
 	$(BIN)/python -m pip install --quiet cmake ninja

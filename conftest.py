@@ -13,15 +13,20 @@ collect_ignore = [] if find_spec("onnx") else ["igq/formats/onnx"]
 FEW = {"trials": 4, "rivals": False, "figures": False}
 
 
-NOT_FAST = {"slow", "ray", "gpu"}
+NOT_FAST = {"slow", "ray", "gpu", "faults"}
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests without a mark as fast; keep those of Ray in one process, and begin with them.
 
-    Some of them kill every worker of Ray on the machine, and they take longest.
+    Some of them kill every worker of Ray on the machine, and they take longest. Those of faults
+    run where they are asked for.
     """
+    if "faults" not in config.option.markexpr:
+        rest = [item for item in items if item.get_closest_marker("faults") is None]
+        config.hook.pytest_deselected(items=[item for item in items if item not in rest])
+        items[:] = rest
     for item in items:
         if isinstance(item, pytest.DoctestItem) and _takes_a_study(item):
             item.add_marker("slow")

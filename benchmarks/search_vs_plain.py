@@ -181,7 +181,8 @@ def main() -> None:
     images = draw({use: (source, *count) for use, count in counts.items()}, options.seed)
     ranges = igq.observe(model, images["calibration"].loaded(), space.scheme)
     candidates = igq.fit(ranges, space.num_groups, space.base_bits[1])
-    before = sensitivity_passes(model, candidates, space.sensitivity_images)
+    layers, groups = candidates.layers, len(space.num_groups)
+    before = sensitivity_passes(model, layers, groups, space.sensitivity_images)
     before += predicted_passes(space.search_images, len(space.num_groups))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -54,7 +54,8 @@ def main() -> None:
         "| sensitivities | forward passes an image, by time | as counted "
         "| correlation of logarithms | layers with the same groups |\n|---|---|---|---|---|"
     )
-    counted = sensitivity_passes(model, candidates, len(images)) / len(images)
+    counts = len(candidates.num_groups)
+    counted = sensitivity_passes(model, candidates.layers, counts, len(images)) / len(images)
     print(f"| measured | {seconds / forward / len(images):.0f} | {counted:.0f} | | |")
     for draws in DRAWS:
         predict = partial(igq.predicted_sensitivity, model, candidates, images, draws)

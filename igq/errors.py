@@ -101,3 +101,11 @@ class RuntimeLibraryError(IgqError):
     Traceback (most recent call last):
     igq.errors.RuntimeLibraryError: a panel must have the mark of its operator, but has not.
     """
+
+
+class IgqWarning(UserWarning):
+    """Something works, but not as well as it could; the message says what to do.
+
+    >>> issubclass(IgqWarning, UserWarning)
+    True
+    """

@@ -25,11 +25,13 @@ COMMANDS = {
     "latency": "--model demo --allocations 3 --rounds 3",
     "latency_budget": f"{SMALL} --rounds 3",
     "mixed_bits": f"{SMALL} --groups 8",
+    "neighbours": "--trials 4 --workers 1",
     "onnx_standard": f"{SMALL} --rounds 2",
     "onnx_runtime": f"{SMALL} --rounds 2 --threads 1 --batches 1 3",
     "paper_allocation": "studies/demo --out paper",
     "reading": "--model digits --images 40 --workers 1 --rounds 1",
     "proposal_time": "--trials 20 --depth 2 --images 4",
+    "scaling": "--workers 2 --seconds 0.01 --trials 60 --depth 2 --images 8 --each 3",
     "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",
     "sensitivities": SMALL,
     "tracking": "--trials 6 --depth 1",
@@ -43,6 +45,8 @@ def test_every_benchmark_is_tried() -> None:
 
 
 def marked(name: str) -> pytest.MarkDecorator:
+    if name == "neighbours":
+        return pytest.mark.faults  # three searches, each with Ray of its own
     return pytest.mark.ray if name == "search_vs_plain" else pytest.mark.slow
 
 

@@ -7,13 +7,14 @@ format is imported when it is first asked for, so that only its users need what 
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from igq.errors import ArtifactError, InvalidArgumentError
 
-Format = Callable[[nn.Module, Path, Mapping[str, Any]], Path]
+if TYPE_CHECKING:
+    from torch import nn
+
+Format = Callable[["nn.Module", Path, Mapping[str, Any]], Path]
 """Writes a quantized model with notes to a new path, whole or not at all, and returns the path."""
 
 FORMATS: Mapping[str, str] = {
@@ -23,6 +24,20 @@ FORMATS: Mapping[str, str] = {
     "pt2": "igq.formats.pt2:write_pt2",
 }
 """Name -> module and function that write it."""
+
+
+def check_format(name: str) -> None:
+    """Refuse a name that is no format's.
+
+    Raises:
+        InvalidArgumentError: it is none.
+
+    >>> check_format("native")
+    """
+    if name not in FORMATS:
+        raise InvalidArgumentError(
+            f"`format` must be one of {', '.join(FORMATS)}, but got {name!r}."
+        )
 
 
 def format_named(name: str) -> Format:
@@ -36,10 +51,7 @@ def format_named(name: str) -> Format:
     >>> format_named("native") is igq.save
     True
     """
-    if name not in FORMATS:
-        raise InvalidArgumentError(
-            f"`format` must be one of {', '.join(FORMATS)}, but got {name!r}."
-        )
+    check_format(name)
     module, _, function = FORMATS[name].partition(":")
     try:
         write: Format = getattr(import_module(module), function)

@@ -11,7 +11,7 @@ from torch import nn
 from igq.errors import ArtifactError
 from igq.quantized import quantized_weights, quantizers
 
-PREPROCESSING = "preprocessing.json"
+PREPROCESSING, CLASSES = "preprocessing.json", "classes.json"
 
 
 def check_quantized(model: nn.Module, path: Path) -> None:
@@ -43,9 +43,15 @@ def metadata_of(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, str]:
     return {"igq.layers": _json(layers), "igq.notes": _json(dict(notes))}
 
 
-def preprocessing_of(model: nn.Module, notes: Mapping[str, Any]) -> str:
-    """Return the preprocessing of the notes, else of the model, as JSON."""
-    return _json(notes.get("preprocessing") or _preprocessing(model))
+def texts_of(model: nn.Module, notes: Mapping[str, Any]) -> dict[str, str]:
+    """Return name -> content of the JSON files beside a model.
+
+    They are the preprocessing of the notes, else of the model, and the names of classes that are
+    noted.
+    """
+    texts = {PREPROCESSING: _json(notes.get("preprocessing") or _preprocessing(model))}
+    names = notes.get("classes")
+    return texts if names is None else {**texts, CLASSES: _json(names)}
 
 
 def _preprocessing(model: Any) -> dict[str, Any]:

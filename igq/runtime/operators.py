@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from igq.errors import RuntimeLibraryError
+from igq.errors import IgqWarning, RuntimeLibraryError
 from igq.runtime.library import checked, library
 
 _OPERATORS = torch.library.Library("igq", "FRAGMENT")
@@ -142,6 +142,7 @@ def _say_slow() -> None:
     warnings.warn(
         "igq's compiled runtime is not installed, so that this runs in torch, several times "
         "slower; install a wheel, or build it: `pip install .` with a C++ compiler.",
+        IgqWarning,
         stacklevel=3,
     )
 

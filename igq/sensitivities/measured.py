@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from igq.errors import InvalidArgumentError
 from igq.evaluation import BATCH_SIZE, divergences, padded
-from igq.layer import grouped
+from igq.layer import Layer, grouped
 from igq.progress import Progress, silent
 from igq.quantized import (
     EAGER,
@@ -85,11 +85,16 @@ def sensitivity(
     return table
 
 
-def sensitivity_passes(model: nn.Module, candidates: Candidates, images: int) -> float:
-    """Return the image-forward-passes of `sensitivity`; parts of passes add up."""
+def sensitivity_passes(
+    model: nn.Module, layers: Iterable[Layer], counts: int, images: int
+) -> float:
+    """Return the image-forward-passes of `sensitivity`; parts of passes add up.
+
+    `counts` is how many numbers of groups the candidates have.
+    """
     steps = len(stages(model))
-    first = [stage_of(layer) % steps for layer in grouped(candidates.layers)]
-    shares = sum(1 - at / steps for at in first) * len(candidates.num_groups)
+    first = [stage_of(layer) % steps for layer in grouped(layers)]
+    shares = sum(1 - at / steps for at in first) * counts
     return images * (1 + shares)
 
 

@@ -31,6 +31,10 @@ class Compared:
     rows: tuple[Comparison, ...]
     reference_top1: float | None
 
+    def json(self) -> dict[str, Any]:
+        """Return the table as plain data."""
+        return {**vars(self), "rows": [row.json() for row in self.rows]}
+
 
 def compare_studies(folders: Sequence[Path]) -> tuple[Compared, ...]:
     """Return a table for each experiment, and one of their bests where that is possible.

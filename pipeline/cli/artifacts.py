@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from igq.errors import InvalidArgumentError
+from igq.formats.base import FORMATS, check_format
 from pipeline.cli.options import (
     AsJson,
     CheckpointKey,
     Classes,
     EngineChoice,
     console,
+    loading,
     print_json,
+    progress,
 )
+from pipeline.files import read_json
+from pipeline.paths import check_artifact, check_new, check_source, check_weights_file
+from pipeline.study.folder import Folder
 from pipeline.study.request import Engine
 from search_spaces import parse_budget
 
@@ -33,7 +38,11 @@ def export(
         ),
     ] = None,
     format: Annotated[
-        str, typer.Option(help="Format, or several with commas, each a folder in --out.")
+        str,
+        typer.Option(
+            help="Format, or several with commas, each a folder in --out.",
+            autocompletion=lambda: [*FORMATS],
+        ),
     ] = "native",
     trial: Annotated[
         int | None, typer.Option(min=0, help="Number of a trial. [default: the best]")
@@ -44,20 +53,31 @@ def export(
     tracking: Annotated[
         str | None, typer.Option(help="MLflow URI of --register. [default: the study's]")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the best allocation of a study as a quantized model."""
+    most = None if budget is None else parse_budget(budget)
+    for name in format.split(","):
+        check_format(name)
+    check_new(out)
+    read_json(Folder(study).study)
+    check_weights_file(weights)
+    loading("torch", "timm", "optuna")
     from pipeline.commands.export import export as run
 
     if register is not None:
         _check_register(study, register, format, tracking)
-    most = None if budget is None else parse_budget(budget)
     exported = run(study, out, weights, most, format, trial)
+    if as_json:
+        print_json(exported.json())
+        return
     proposal, final_kl = exported.trial.proposal, exported.notes["final_kl"]
     won = "" if final_kl is None else f", {final_kl:.4f} in the final round"
     console.print(
         f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
         f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}.\n"
-        f"Next: {_after(exported.path, format)}"
+        f"Next: {_after(exported.path, format)}",
+        soft_wrap=True,
     )
     if register is not None:
         native = exported.path / "native" if "," in format else exported.path
@@ -82,7 +102,7 @@ def _register(
     from pipeline.commands.register import register
     from pipeline.reports.progress import TerminalDisplay
 
-    with TerminalDisplay(console) as display:
+    with TerminalDisplay(progress) as display:
         made = register(study, artifact, name, tracking=tracking, weights=weights, display=display)
     alias = f", the {made.alias}" if made.alias else ""
     plainly = {"soft_wrap": True, "highlight": False, "markup": False}
@@ -108,21 +128,29 @@ def evaluate(
     classes: Classes = None,
     checkpoint_key: CheckpointKey = None,
     engine: EngineChoice = Engine.AUTO,
+    as_json: AsJson = False,
 ) -> None:
     """Measure an exported model on images."""
+    check_artifact(artifact)
+    check_source(images)
+    check_weights_file(weights)
+    loading("torch", "timm")
     from pipeline.commands.evaluate import evaluate_artifact
     from pipeline.reports.progress import TerminalDisplay
     from pipeline.reports.tables import evaluation_lines
 
-    with TerminalDisplay(console) as display:
+    with TerminalDisplay(progress) as display:
         measured = evaluate_artifact(
             artifact, images, weights, display, engine, classes, checkpoint_key
         )
+    if as_json:
+        print_json({"artifact": str(artifact), "source": images, **measured.json()})
+        return
     lines = evaluation_lines(
         measured.score, measured.images, measured.reference_top1, measured.notes
     )
     for line in lines:
-        console.print(line)
+        console.print(line, soft_wrap=True)
 
 
 def apply(
@@ -132,10 +160,14 @@ def apply(
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
 ) -> None:
     """Make the model of an allocation.json again, from the same weights and calibration images."""
+    check_new(out)
+    check_source(images)
+    check_weights_file(weights)
+    loading("torch", "timm")
     from pipeline.commands.apply import apply as run
     from pipeline.reports.progress import TerminalDisplay
 
-    with TerminalDisplay(console) as display:
+    with TerminalDisplay(progress) as display:
         applied = run(allocation, weights, images, out, display)
     twin = "the original's" if applied.identical else "not the original's, bit for bit"
     console.print(f"Wrote {applied.path}; its tensors are {twin}.", soft_wrap=True)
@@ -153,11 +185,15 @@ def verify(
     ] = None,
 ) -> None:
     """Check that an exported model is as it was written; exit with 2 and a reason where not."""
+    check_artifact(artifact)
+    check_source(evaluate)
+    check_weights_file(weights)
+    loading("torch", "timm")
     from pipeline.commands.verify import verify_artifact
     from pipeline.reports.progress import TerminalDisplay
     from pipeline.reports.tables import verification_lines
 
-    with TerminalDisplay(console) as display:
+    with TerminalDisplay(progress) as display:
         checked = verify_artifact(artifact, evaluate, weights, display)
     for line in verification_lines(checked.files, checked.score):
         console.print(line, soft_wrap=True, highlight=False)
@@ -170,6 +206,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Classify images with an exported model: the most probable classes of each."""
+    check_artifact(artifact)
+    loading("torch", "timm")
     from pipeline.commands.classify import classify
 
     found = classify(artifact, images, top)
@@ -193,17 +231,26 @@ def bench(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Images at once. [default: 1 and 8]")
     ] = None,
+    memory: Annotated[
+        bool, typer.Option(help="Peak memory too, of a process for each form.")
+    ] = True,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Form to leave out, by its name in the table.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure an exported model's latency on this machine, beside full precision and ONNX."""
+    check_artifact(artifact)
+    loading("torch", "timm", "onnxruntime")
     from pipeline.commands.bench import BATCHES
     from pipeline.commands.bench import bench as measure
     from pipeline.reports.latencies import latency_table
     from pipeline.reports.progress import TerminalDisplay
 
-    shown = Console(stderr=True) if as_json else console
-    with TerminalDisplay(shown) as display:
-        measured = measure(artifact, rounds, threads, batch or BATCHES, display)
+    with TerminalDisplay(progress) as display:
+        measured = measure(
+            artifact, rounds, threads, batch or BATCHES, memory, without or (), display
+        )
     if as_json:
         print_json(asdict(measured))
         return
@@ -217,6 +264,9 @@ def package(
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
 ) -> None:
     """Write an exported model as an MLflow model, which takes images as bytes or pixels."""
+    check_artifact(artifact)
+    check_new(out)
+    loading("torch", "mlflow")
     from pipeline.commands.package import package as write
 
     made = write(artifact, out)

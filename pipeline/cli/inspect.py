@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from pipeline.cli.completion import complete_model
 from pipeline.cli.options import AsJson, console, print_json
 
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="One model, or a pattern: 'deit*'. [default: all]")
+        str | None,
+        typer.Argument(
+            help="One model, or a pattern: 'deit*'. [default: all]", autocompletion=complete_model
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

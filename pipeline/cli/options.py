@@ -4,11 +4,16 @@ import codecs
 import io
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from igq.errors import IgqWarning
 from pipeline.study.request import Engine
 
 _PLAIN = {"±": "+/-", "…": "...", "×": "x", "→": "->", "−": "-", "–": "-", "’": "'"}
@@ -31,7 +36,33 @@ def write_plainly() -> None:
             stream.reconfigure(errors="plainly")
 
 
-console = Console(width=None if sys.stdout.isatty() else 132)
+console = Console()
+"""Results, on stdout: of 80 columns where it is no terminal, unless COLUMNS says otherwise."""
+progress = Console(stderr=True)
+"""Progress, remarks and warnings, on stderr."""
+
+
+@contextmanager
+def remarks() -> Iterator[None]:
+    """Have warnings of igq's own be a line on stderr, without a place in the code."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, IgqWarning):
+                progress.print(f"igq: {message}", soft_wrap=True, highlight=False, markup=False)
+            else:
+                shown(message, category, *where, **more)
+
+        warnings.showwarning = say
+        yield
+
+
+def loading(*packages: str) -> None:
+    """Say which packages are loaded, which takes seconds; nothing where they are already."""
+    if missing := [package for package in packages if package not in sys.modules]:
+        progress.print(f"loading {', '.join(missing)} ...", soft_wrap=True, highlight=False)
+
 
 Classes = Annotated[
     str | None,
@@ -51,5 +82,13 @@ EngineChoice = Annotated[
 
 
 def print_json(content: Any) -> None:
-    """Print plain data as JSON, each character as any terminal has it."""
-    print(json.dumps(content, indent=1, allow_nan=False))
+    """Print plain data as JSON that any terminal has the characters of; null for NaN."""
+    print(json.dumps(_finite(content), indent=1, allow_nan=False))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not isfinite(content) else content

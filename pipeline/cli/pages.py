@@ -1,14 +1,34 @@
-"""The command that opens MLflow's pages on a study."""
+"""The commands about MLflow: `igq ui` opens its pages, `igq sync` brings them up to a study."""
 
 import os
 import sys
 import webbrowser
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from pipeline.cli.options import console
 from pipeline.errors import TrackingError
 from pipeline.files import read_json
 from pipeline.study.folder import Folder
+
+
+def sync(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow URI. [default: where the study is tracked]")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The same weights, where the file was moved.")
+    ] = None,
+) -> None:
+    """Write to MLflow what it lacks of a study, as after a server was away."""
+    from pipeline.commands.sync import sync as write
+
+    done = write(study, tracking, weights)
+    rest = "and the result" if done.finished else "of a search that has not come to its end"
+    console.print(f"{done.trials} trials {rest}: {done.location}", soft_wrap=True)
 
 
 def show_pages(study: Path, host: str, port: int, tracking: str | None) -> None:

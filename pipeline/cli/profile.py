@@ -5,12 +5,17 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import console
+from pipeline.cli.completion import complete_space_or_model
+from pipeline.cli.options import console, loading, progress
 
 
 def profile(
     space: Annotated[
-        str, typer.Argument(help="A search space (igq spaces, or a YAML file), or a name of timm.")
+        str,
+        typer.Argument(
+            help="A search space (igq spaces, or a YAML file), or a name of timm.",
+            autocompletion=complete_space_or_model,
+        ),
     ],
     target: Annotated[str, typer.Option(help="A name of your own for this machine.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("latency.json"),
@@ -21,12 +26,13 @@ def profile(
     ] = 600.0,
 ) -> None:
     """Measure each layer with each setting on this machine: a table for latency budgets."""
+    loading("torch", "timm")
     from pipeline.commands.profile import Effort, space_of_model
     from pipeline.commands.profile import profile as run
     from pipeline.reports.profiles import latency_lines
     from pipeline.reports.progress import TerminalDisplay
 
-    with TerminalDisplay(console) as display:
+    with TerminalDisplay(progress) as display:
         made = run(space_of_model(space), target, out, display, Effort(rounds, threads, seconds))
     for line in latency_lines(made):
         console.print(line, soft_wrap=True, highlight=False)

@@ -14,7 +14,8 @@ from igq.scheme import (
     SoftmaxMethod,
     WeightMethod,
 )
-from pipeline.cli.options import EngineChoice, console
+from pipeline.cli.options import EngineChoice, console, loading, progress
+from pipeline.paths import check_source
 from pipeline.study.request import Engine
 
 Method = typer.Option(help="As in a search space; the default is the paper's way.")
@@ -45,6 +46,9 @@ def reproduce(
     engine: EngineChoice = Engine.AUTO,
 ) -> None:
     """Print the authors' ImageNet table beside what this quantizer keeps on your images."""
+    for source in (*images, calibration):
+        check_source(source)
+    loading("torch", "timm")
     from pipeline.files import write_json
     from pipeline.reports.progress import TerminalDisplay
     from pipeline.science import reproduction
@@ -62,7 +66,7 @@ def reproduce(
         Scheme(input_method, softmax_method, assignment, rotation, weight_method),
     )
     cells = []
-    with TerminalDisplay(console) as display:
+    with TerminalDisplay(progress) as display:
         for cell in reproduction.reproduce(experiment, display):
             cells.append(cell)
             if out is not None:

@@ -1,8 +1,12 @@
-"""The result of a search on a terminal."""
+"""The result of a search on a terminal, or as plain data."""
+
+from collections import Counter
+from typing import Any
 
 from rich.console import Console
 
 from pipeline.commands.result import Result
+from pipeline.files import read_json
 from pipeline.reports.allocations import allocation_table
 from pipeline.reports.tables import comparison_table, front_lines
 from pipeline.searching.final_round import final_line
@@ -26,3 +30,13 @@ def show(result: Result, front: bool, location: str, console: Console) -> None:
         console.print(f"Figures: {result.folder.figures}", soft_wrap=True)
     console.print(f"Next: igq export {folder} --out artifacts/{folder.name}", soft_wrap=True)
     console.print(f"      igq ui {folder}", soft_wrap=True)
+
+
+def result_json(result: Result, location: str) -> dict[str, Any]:
+    """Return what a search found as plain data: the study's result.json, and where things lie."""
+    states = Counter(trial.state.value for trial in result.trials)
+    return {
+        "study": str(result.folder.path),
+        "trials": {"location": location, "ended": len(result.trials), **states},
+        **read_json(result.folder.result),
+    }

@@ -49,8 +49,8 @@ class Stopping:
         number = self._received or signal.SIGINT
         word = "Terminated" if number is signal.SIGTERM else "Interrupted"
         line = f"{word}. To go on: {self.to_go_on}" if self.to_go_on else f"{word}."
-        shown = SHOW_CURSOR if os.isatty(1) else ""
-        os.write(1, f"{shown}{line}\n".encode())  # another thread may hold Python's own lock
+        shown = SHOW_CURSOR if os.isatty(2) else ""
+        os.write(2, f"{shown}{line}\n".encode())  # another thread may hold Python's own lock
         os._exit(128 + number)
 
 

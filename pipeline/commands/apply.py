@@ -13,10 +13,11 @@ from igq import Allocation, ArtifactError, Layer, Setting, layers
 from igq.formats import read_allocation
 from igq.formats.integrity import file_entry
 from igq.quantized import assemble, select_weights
-from pipeline.commands.export import check_new, write
+from pipeline.commands.export import write
 from pipeline.commands.noted import space_noted
 from pipeline.data import Images, Preprocessing, class_names, draw, open_source
 from pipeline.errors import DataError
+from pipeline.paths import check_new
 from pipeline.preparation.calibration import Calibration
 from pipeline.preparation.models import load_model
 from pipeline.preparation.notes import costs_of

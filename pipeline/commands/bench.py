@@ -3,10 +3,12 @@
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,22 @@ from torch import nn
 
 from igq import InvalidArgumentError, UnsupportedModelError, deploy, load
 from igq.runtime import targets
-from igq.vit import architecture, remake
-from pipeline.evaluation.latency import Benchmark, Form, Latency, in_turns, latency
+from igq.vit import Architecture, architecture, remake
+from pipeline.evaluation.latency import Benchmark, Form, Latency, Run, in_turns, latency, loaded
+from pipeline.evaluation.memory import peak_memory
 from pipeline.study.progress import Display, SilentDisplay
 
 BATCHES = (1, 8)
 LEAST_ROUNDS = 2
 """The rounds that quartiles need."""
+_OF_TORCH = (
+    "timm",
+    "safetensors.torch",
+    "igq.formats",
+    "igq.runtime.deployment",
+    "torch.ao.quantization",
+)
+"""Modules that loading a form of torch imports."""
 
 
 def bench(
@@ -29,12 +40,16 @@ def bench(
     rounds: int = 50,
     threads: int | None = None,
     batches: Sequence[int] = BATCHES,
+    memory: bool = True,
+    without: Collection[str] = (),
     display: Display | None = None,
 ) -> Benchmark:
     """Measure every form of an exported model in turns, in this process, on images of noise.
 
     The full-precision model has the artifact's architecture and new weights, on which latency does
-    not depend. `threads` is by default as many as torch has.
+    not depend. `threads` is by default as many as torch has. With `memory` each form
+    is loaded and run in a process of its own too, for its peak. Forms named in `without` are left
+    out.
 
     Raises:
         ArtifactError: there is no artifact, or it is damaged.
@@ -42,7 +57,7 @@ def bench(
 
     >>> import pipeline
     >>> exported = pipeline.export("studies/demo", "artifacts/demo")
-    >>> measured = pipeline.bench(exported.path, rounds=2, batches=(1,))
+    >>> measured = pipeline.bench(exported.path, rounds=2, batches=(1,), memory=False)
     >>> measured.rows[0].name, measured.rounds
     ('torch, full precision', 2)
     """
@@ -55,7 +70,8 @@ def bench(
     torch.set_num_threads(threads)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return _measured(Path(artifact), Path(folder), (rounds, threads), batches, shown)
+            how = _Effort(rounds, threads, batches, memory, without)
+            return _measured(Path(artifact), Path(folder), how, shown)
     finally:
         torch.set_num_threads(before)
 
@@ -75,76 +91,132 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def _measured(
-    artifact: Path, folder: Path, how: tuple[int, int], batches: Sequence[int], display: Display
-) -> Benchmark:
-    rounds, threads = how
-    start = perf_counter()
+@dataclass(frozen=True)
+class _Effort:
+    rounds: int
+    threads: int
+    batches: Sequence[int]
+    memory: bool
+    without: Collection[str]
+
+
+def _measured(artifact: Path, folder: Path, how: _Effort, display: Display) -> Benchmark:
     quantized: Any = load(artifact).model
-    loaded = perf_counter() - start
     progress = display.step("writing every form")
-    full = remake(architecture(quantized)).eval()
-    forms, missing = _torch_forms(quantized, full, artifact, loaded)
-    for form, reason in _onnx_forms(quantized, full, folder, threads):
+    forms, missing = _torch_forms(quantized, artifact, how)
+    for form, reason in _onnx_forms(quantized, folder, how):
         forms += [] if form is None else [form]
         missing += [reason] if reason else []
-        progress(min(1.0, (len(forms) - 2) / 5))
+        progress(min(1.0, (len(forms) + len(missing) - 4) / 6))
     baseline = next((i for i, form in enumerate(forms) if form.name == "fp32 ONNX"), 0)
     shape = (quantized.patch_embed.proj.in_channels, *quantized.patch_embed.img_size)
+    draw = np.random.default_rng(0)
+    images = {n: draw.standard_normal((n, *shape), np.float32) for n in sorted(how.batches)}
+    peaks = _peaks(forms, images, display) if how.memory else {}
     rows: list[Latency] = []
-    for batch in batches:
-        images = np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
+    for batch in how.batches:
         progress = display.step(f"measuring batches of {batch}")
-        times = in_turns(forms, images, rounds, progress)
-        rows += [latency(f, batch, times[i], times[baseline]) for i, f in enumerate(forms)]
+        times = in_turns(forms, images[batch], how.rounds, progress)
+        for form, taken in zip(forms, times, strict=True):
+            peak = peaks.get((form.name, batch))
+            rows.append(latency(form, batch, taken, times[baseline], peak))
     target = next(iter(targets()), "")
-    name = forms[baseline].name
-    return Benchmark(tuple(rows), name, processor(), target, threads, rounds, tuple(missing))
+    return Benchmark(
+        tuple(rows),
+        forms[baseline].name,
+        processor(),
+        target,
+        how.threads,
+        how.rounds,
+        tuple(missing),
+    )
+
+
+def _peaks(
+    forms: Sequence[Form], images: Mapping[int, np.ndarray], display: Display
+) -> dict[tuple[str, int], float | None]:
+    """Return each form's peak memory at each size of batch, in a process of its own."""
+    progress = display.step("measuring the memory of every form")
+    found: dict[tuple[str, int], float | None] = {}
+    for number, form in enumerate(forms):
+        if form.load is not None:
+            peaks = peak_memory(form.load, list(images.values()), form.imports)
+            found |= {(form.name, batch): peak for batch, peak in zip(images, peaks, strict=True)}
+        progress((number + 1) / len(forms))
+    return found
 
 
 def _torch_forms(
-    quantized: nn.Module, full: nn.Module, artifact: Path, loaded: float
+    quantized: nn.Module, artifact: Path, how: _Effort
 ) -> tuple[list[Form], list[str]]:
     """Return the forms that run in torch, and why one of them is missing."""
+    made, threads = architecture(quantized), how.threads
     size = sum(file.stat().st_size for file in artifact.iterdir() if file.is_file()) / 1e6
-    whole = sum(p.numel() * p.element_size() for p in full.parameters()) / 1e6
-    forms = [
-        Form("torch, full precision", _runner(full), whole, 0.0),
-        Form("torch, fake-quantized", _runner(quantized), size, loaded),
-    ]
-    try:
-        start = perf_counter()
-        deployed = deploy(quantized)
-        seconds = loaded + perf_counter() - start
-        forms.append(Form("torch, deployed on igq's runtime", _runner(deployed), size, seconds))
-    except UnsupportedModelError as error:
-        return forms, [f"torch, deployed on igq's runtime: {error}"]
-    return forms, []
+    whole = sum(p.numel() * p.element_size() for p in remake(made).parameters()) / 1e6
+    makers: dict[str, tuple[Callable[[], Run], float | None]] = {
+        "torch, full precision": (partial(_full, made, threads), whole),
+        "torch, fake-quantized": (partial(_fake_quantized, artifact, threads), size),
+        "torch, deployed on igq's runtime": (partial(_deployed, artifact, threads), size),
+        "torch's int8 (dynamic)": (partial(_dynamic, made, threads), None),
+    }
+    forms, missing = [], []
+    for name, (make, megabytes) in makers.items():
+        if name in how.without:
+            continue
+        try:
+            forms.append(loaded(name, make, megabytes, _OF_TORCH))
+        except (UnsupportedModelError, RuntimeError, ImportError) as error:
+            missing.append(f"{name}: {error}")
+    return forms, missing
 
 
 def _onnx_forms(
-    quantized: nn.Module, full: nn.Module, folder: Path, threads: int
+    quantized: nn.Module, folder: Path, how: _Effort
 ) -> Iterator[tuple[Form | None, str]]:
-    """Yield the forms that run in onnxruntime, or the reason where one does not."""
+    """Yield the forms that run in onnxruntime and OpenVINO, or the reason where one does not."""
     lacking = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if lacking:
         yield None, f"ONNX: {' and '.join(lacking)} must be installed: pip install 'igq-vit[onnx]'"
         return
-    from igq.formats.onnx.sessions import OPERATORS, forms, runner
+    from igq.formats.onnx.sessions import OPENVINO, OPERATORS, bytes_of, forms, runner
 
-    for form in forms(quantized, full, folder):
+    full = remake(architecture(quantized)).eval()
+    for form in forms(quantized, full, folder, how.without):
         if form.name == OPERATORS and not targets():
             yield None, f"{form.name}: igq's compiled runtime is not installed"
         elif form.file is None:
             yield None, f"{form.name}: {form.reason}"
         else:
-            start = perf_counter()
-            run = runner(form.file, threads)
-            seconds = perf_counter() - start
-            yield Form(form.name, run, form.file.stat().st_size / 1e6, seconds), ""
+            imports = ("openvino",) if form.name == OPENVINO else ()
+            size = bytes_of(form.file) / 1e6
+            yield loaded(form.name, partial(runner, form.file, how.threads), size, imports), ""
 
 
-def _runner(model: nn.Module) -> Callable[[np.ndarray], Any]:
+def _full(made: Architecture, threads: int) -> Run:
+    return _runner(remake(made).eval(), threads)
+
+
+def _fake_quantized(artifact: Path, threads: int) -> Run:
+    return _runner(load(artifact).model, threads)
+
+
+def _deployed(artifact: Path, threads: int) -> Run:
+    return _runner(deploy(load(artifact).model), threads)
+
+
+def _dynamic(made: Architecture, threads: int) -> Run:
+    """Load torch's own int8: 8-bit weights of linear layers, one scale for a whole activation."""
+    from torch.ao.quantization import quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it names packages that may replace it one day
+        model = quantize_dynamic(remake(made).eval(), {nn.Linear}, dtype=torch.qint8)
+    return _runner(model, threads)
+
+
+def _runner(model: nn.Module, threads: int) -> Run:
+    torch.set_num_threads(threads)
+
     def run(images: np.ndarray) -> Any:
         with torch.inference_mode():
             return model(torch.from_numpy(images))

@@ -32,6 +32,18 @@ class Evaluated:
     reference_top1: float | None
     notes: Mapping[str, Any]
 
+    def json(self) -> dict[str, Any]:
+        """Return the score, and the one that was noted at the end of the search, as plain data."""
+        noted = self.notes.get("scores") or {}
+        return {
+            "images": self.images,
+            "fingerprint": self.fingerprint,
+            "kl": self.score.kl,
+            "top1": self.score.top1,
+            "reference_top1": self.reference_top1,
+            "noted": noted.get("validation"),
+        }
+
 
 def evaluate_artifact(
     path: str | Path,

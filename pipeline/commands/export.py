@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from igq import Allocation, ArtifactError, InvalidArgumentError
+from igq import Allocation, InvalidArgumentError
 from igq.costs import Number
 from igq.formats import format_named
 from igq.quantized import assemble, select_weights
 from pipeline.errors import StudyError
 from pipeline.files import appearing
-from pipeline.preparation.costs import most_cost
+from pipeline.paths import check_new
+from pipeline.preparation.costs import check_budget, most_cost
 from pipeline.preparation.notes import notes_of
 from pipeline.preparation.study import Study
 from pipeline.study.best import chosen, completed, front
@@ -30,6 +31,12 @@ class Exported:
     path: Path
     trial: Trial
     notes: Mapping[str, Any]
+
+    def json(self) -> dict[str, Any]:
+        """Return which trial was written where, with its costs and scores, as plain data."""
+        names = ("bops", "size", "overhead", "search_kl", "final_kl", "scores")
+        noted = {name: self.notes.get(name) for name in names}
+        return {"path": str(self.path), "trial": self.trial.number, **noted}
 
     def __repr__(self) -> str:
         where, number, price = str(self.path), self.trial.number, self.trial.proposal.price
@@ -128,16 +135,6 @@ def write(model: nn.Module, out: Path, notes: Mapping[str, Any], formats: Sequen
     return out
 
 
-def check_new(out: Path) -> None:
-    """Refuse a path that is there, before any work.
-
-    Raises:
-        ArtifactError: it is.
-    """
-    if out.exists():
-        raise ArtifactError(f"`out` must not exist yet, but {out} does.")
-
-
 def _taken(study: Study, wanted: Wanted) -> tuple[Trial, Final | None]:
     """Return the trial that is wanted, and the final round if it had part in it.
 
@@ -150,7 +147,7 @@ def _taken(study: Study, wanted: Wanted) -> tuple[Trial, Final | None]:
     if wanted.budget is not None:
         profile = study.definition.profile
         most = most_cost(wanted.budget, study.space, study.layers, limits.table, profile)
-        limits = limits.with_budget(most).check()
+        limits = check_budget(limits.with_budget(most), wanted.budget)
     final = _final(study, limits.budget)
     return _best(study, limits.budget, final), final
 
@@ -173,10 +170,22 @@ def _numbered(study: Study, number: int) -> Trial:
     for trial in study.trials():
         if trial.number == number and trial.kl is not None:
             return trial
+    known = runs([trial.number for trial in study.trials() if trial.kl is not None])
     raise StudyError(
-        f"`trial` must be the number of a trial that saw images, but {study.folder.path} has no "
-        f"such trial {number}."
+        f"`trial` must be the number of a trial that saw images, {known} in {study.folder.path}, "
+        f"but got {number}; igq ui {study.folder.path} shows them."
     )
+
+
+def runs(numbers: Sequence[int]) -> str:
+    """Write ascending numbers as runs.
+
+    >>> runs([0, 1, 2, 5, 7, 8])
+    '0 to 2, 5, 7 to 8'
+    """
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in zip(starts, ends, strict=True))
 
 
 def _best(study: Study, budget: Number, final: Final | None) -> Trial:

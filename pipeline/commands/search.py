@@ -6,6 +6,7 @@ is computed, trials run, and the best is compared with its rivals on images of t
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -33,8 +34,12 @@ from pipeline.study.progress import Display
 from pipeline.study.request import Request, Wishes
 from pipeline.study.trials import Trial
 from pipeline.tracking import Input, StudyRun, Tracker, sqlite_uri
+from pipeline.tracking.patient import PatientTracker
 from pipeline.tracking.uris import noted
 from search_spaces import SearchSpace, load
+
+BEGUN = ("processor", "threads", "torch")
+"""What the sums of a study depend on, beside its definition."""
 
 
 def search(
@@ -99,9 +104,11 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     5
     """
     study = Study.create(request, display, cluster.check)
+    tracker = PatientTracker(tracker, display.warn, str(request.out))
     with exclusive(study.folder, request.resume):
         system = surroundings()
-        tracker.start(_study_run(study, system))
+        study = _begun(study, system, request.resume, display)
+        tracker.start(study_run(study, system))
         study.definition.write(study.folder)
         write_json(study.folder.system, system)
         write_json(study.folder.driver, Driving.here(request.num_trials).json())
@@ -118,6 +125,26 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
             tracker.interrupt()
             raise
     return Result.of(study)
+
+
+def _begun(study: Study, system: Mapping[str, str], resume: bool, display: Display) -> Study:
+    """Note where a study begins; say of one that goes on where it was begun, if not here."""
+    here = {name: system[name] for name in BEGUN}
+    if not resume:
+        return replace(study, definition=replace(study.definition, begun=here))
+    before = study.definition.begun
+    other = [
+        f"{name} {before[name]} then, {here[name]} now"
+        for name in before.keys() & here.keys()
+        if before[name] != here[name]
+    ]
+    if other:
+        display.warn(
+            f"the study was begun elsewhere: {', '.join(sorted(other))}. What it computed then is "
+            "used again; new numbers may differ from it in their last digits, and where it is "
+            "begun anew so may all of them."
+        )
+    return study
 
 
 def _cluster(cluster: Cluster | str | None, workers: int | None) -> Cluster:
@@ -138,7 +165,8 @@ def _tracker(tracking: Tracker | str | None, out: Path) -> Tracker:
     return tracking
 
 
-def _study_run(study: Study, system: Mapping[str, str]) -> StudyRun:
+def study_run(study: Study, system: Mapping[str, str]) -> StudyRun:
+    """Return the study as its run in MLflow shows it."""
     definition, space = study.definition, study.space
     return StudyRun(
         name=title(definition),

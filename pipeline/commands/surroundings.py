@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from pipeline.preparation.latency import processor_name
+
 PACKAGES = ("igq-vit", "torch", "timm", "ray", "optuna", "mlflow")
 _SOURCE = Path(__file__).resolve().parents[2]
 
@@ -23,6 +25,7 @@ def surroundings() -> dict[str, str]:
         "host": socket.gethostname(),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "processor": processor_name(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         "vectors": torch.backends.cpu.get_cpu_capability(),

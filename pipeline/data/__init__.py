@@ -1,10 +1,11 @@
 """Images: found by timm's dataset factory, preprocessed as the model wants, drawn disjointly."""
 
-from pipeline.data.draw import draw, load_all
+from pipeline.data.draw import draw, drawn_counts, load_all
 from pipeline.data.images import Images
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.data.sources import DIGITS, ImageSource, class_names, open_source
+from pipeline.data.sources import ImageSource, class_names, open_source
 from pipeline.data.stream import Block, Fingerprint, Stream, regrouped
+from pipeline.paths import DIGITS
 
 __all__ = [
     "DIGITS",
@@ -16,6 +17,7 @@ __all__ = [
     "Stream",
     "class_names",
     "draw",
+    "drawn_counts",
     "load_all",
     "open_source",
     "regrouped",

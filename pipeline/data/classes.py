@@ -129,6 +129,18 @@ def class_map(names: Sequence[str], labelling: Labelling) -> dict[str, int] | No
     return _numbers(names, labelling.num_classes) if labelling.classes is None else None
 
 
+def by_order(classes: Mapping[str, int] | None, labelling: Labelling) -> dict[str, int] | None:
+    """Return name -> class where all classes got theirs by the order of folders alone; else None.
+
+    >>> by_order({"cat": 0, "dog": 1}, Labelling(2)), by_order({"0": 0, "2": 2}, Labelling(3))
+    ({'cat': 0, 'dog': 1}, None)
+    """
+    whole = classes is not None and len(classes) == labelling.num_classes
+    if classes is None or not whole or named(classes, labelling) is not None:
+        return None
+    return dict(classes)
+
+
 def _numbers(names: Sequence[str], num_classes: int) -> dict[str, int] | None:
     """Read names as numbers where they count from 0, some classes being absent."""
     if "0" not in names or not all(name.isdecimal() and str(int(name)) == name for name in names):

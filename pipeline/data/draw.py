@@ -48,12 +48,25 @@ def draw(
         while len(taken.places) < most and len(few := orders[source.name].next(most - len(taken))):
             _read(Stream(source, few), taken, seen, tell)
         if len(taken) < least:
-            raise DataError(
-                f"{source.name} must hold at least {least} images for {purpose} that no other "
-                f"purpose has taken, but holds {len(taken)}."
-            )
+            raise _too_few(source, purpose, least, len(taken))
         drawn[purpose] = taken.images()
     return drawn
+
+
+def drawn_counts(wanted: Mapping[str, tuple[ImageSource, int, int]]) -> dict[str, int]:
+    """Return how many images `draw` finds for each purpose, if none is there twice.
+
+    Raises:
+        DataError: a source holds too few images.
+    """
+    left = {source.name: source.size for source, _, _ in wanted.values()}
+    counts = {}
+    for purpose, (source, least, most) in wanted.items():
+        counts[purpose] = min(most, left[source.name])
+        left[source.name] -= counts[purpose]
+        if counts[purpose] < least:
+            raise _too_few(source, purpose, least, counts[purpose])
+    return counts
 
 
 def load_all(source: ImageSource, progress: Progress = silent) -> Images:
@@ -129,3 +142,10 @@ def _read(stream: Stream, taken: _Taken, seen: set[bytes], tell: Callable[[], No
                 seen.add(content)
                 taken.add(place, image, label)
         tell()
+
+
+def _too_few(source: ImageSource, purpose: str, least: int, held: int) -> DataError:
+    return DataError(
+        f"{source.name} must hold at least {least} images for {purpose} that no other "
+        f"purpose has taken, but holds {held}."
+    )

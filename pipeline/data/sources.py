@@ -1,7 +1,8 @@
 """Sources of images.
 
 A *source* is a folder of class folders (`pipeline.data.classes` says what their names mean), a
-folder of images without labels, `digits`, or `NAME:ROOT` for anything else that
+folder of images without labels, a CSV or JSON file that labels single images
+(`pipeline.data.labels`), `digits`, or `NAME:ROOT` for anything else that
 `timm.data.create_dataset` takes, such as `torch/cifar10:/data`.
 """
 
@@ -14,14 +15,15 @@ from PIL import Image
 from timm.data import create_dataset
 from torch import Tensor
 
-from pipeline.data.classes import class_map, left_out, named
+from pipeline.data.classes import by_order, class_map, left_out, named
 from pipeline.data.folders import list_images
+from pipeline.data.labels import Labels, read_labels
 from pipeline.data.pixels import has_alpha, naming, read_image
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.errors import DataError
+from pipeline.paths import DIGITS, check_source, is_folder, labels_file
 from search_spaces.demo.digits import digits_split
 
-DIGITS = "digits"
 PROBED = 16
 """Images of a folder that are looked at for transparency when it is opened (our choice)."""
 
@@ -32,6 +34,9 @@ class ImageSource:
     def __init__(self, name: str, read: Callable[[int], tuple[Tensor, int]], size: int) -> None:
         self.name, self.read, self.size = name, read, size
         self.labelled = True
+        self.classes: Mapping[str, int] | None = None
+        """Name of a class folder -> class, where folders are all classes in an order that was
+        taken for the model's; None where names tell, or nothing does."""
         self.notes: tuple[str, ...] = ()
         """Facts about the source that the user should be told, a sentence each."""
 
@@ -44,15 +49,13 @@ def open_source(name: str, preprocessing: Preprocessing) -> ImageSource:
     """
     if name == DIGITS:
         return _digits(preprocessing)
-    if name and _is_folder(name):
+    check_source(name)
+    if (labels := labels_file(name)) is not None:
+        return _labelled(name, read_labels(*labels), preprocessing)
+    if is_folder(name):
         return _folder(name, preprocessing)
-    dataset, colon, root = name.partition(":")
-    if colon and "/" in dataset:
-        return _dataset(name, dataset, root, preprocessing)
-    raise DataError(
-        "`images` must be a folder, `digits`, or NAME:ROOT as timm.data.create_dataset takes them "
-        f"(torch/cifar10:/data), but got {name!r}, which is none."
-    )
+    dataset, _, root = name.partition(":")
+    return _dataset(name, dataset, root, preprocessing)
 
 
 def class_names(sources: Iterable[str]) -> list[str] | None:
@@ -62,13 +65,6 @@ def class_names(sources: Iterable[str]) -> list[str] | None:
     (['0', '1', '2'], None)
     """
     return [str(digit) for digit in range(10)] if set(sources) == {DIGITS} else None
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return Path(name).is_dir()
-    except (OSError, ValueError):  # a name that is too long, or has a zero byte
-        return False
 
 
 def _digits(preprocessing: Preprocessing) -> ImageSource:
@@ -98,18 +94,37 @@ def _folder(name: str, preprocessing: Preprocessing) -> ImageSource:
         for path, label in zip(listing.files, labels, strict=True)
         if classes is None or label is not None
     ]
-    transform = preprocessing.transform()
-
-    def read(index: int) -> tuple[Tensor, int]:
-        path, label = kept[index]
-        with naming(path):
-            return transform(read_image(path)), label
-
-    source = ImageSource(name, read, len(kept))
+    source = _of_files(name, kept, preprocessing)
     source.labelled = classes is not None
+    source.classes = by_order(classes, preprocessing.labelling)
     said = left_out(listing.folders, classes, preprocessing.labelling)
     source.notes = (*listing.passed_over, *said, *_transparent([path for path, _ in kept]))
     return source
+
+
+def _labelled(name: str, labels: Labels, preprocessing: Preprocessing) -> ImageSource:
+    """Open the images that a file of labels lists."""
+    if not labels.images:
+        raise DataError(f"`images` must hold images, but {labels.file} lists none.")
+    classes = labels.classes(preprocessing.labelling)
+    kept = [(path, classes[name]) for path, name in zip(labels.images, labels.names, strict=True)]
+    source = _of_files(name, kept, preprocessing)
+    source.classes = by_order(classes, preprocessing.labelling)
+    source.notes = tuple(_transparent(labels.images))
+    return source
+
+
+def _of_files(
+    name: str, files: Sequence[tuple[Path, int]], preprocessing: Preprocessing
+) -> ImageSource:
+    transform = preprocessing.transform()
+
+    def read(index: int) -> tuple[Tensor, int]:
+        path, label = files[index]
+        with naming(path):
+            return transform(read_image(path)), label
+
+    return ImageSource(name, read, len(files))
 
 
 def _transparent(files: Sequence[Path]) -> Iterator[str]:

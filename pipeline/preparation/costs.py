@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
-from igq import CostTable, InvalidArgumentError, Layer, Limit, Limits, ProfileError, Tie, Unit
+from igq import (
+    CostTable,
+    InfeasibleBudgetError,
+    InvalidArgumentError,
+    Layer,
+    Limit,
+    Limits,
+    ProfileError,
+    Tie,
+    Unit,
+)
 from igq.costs import Number, Profile, bops_table, latency_table, size_table, tie_layers
 from igq.costs.latency import NANOSECONDS_IN_MS
 from igq.costs.size import size_with
@@ -52,7 +62,23 @@ def limits_of(
     else:
         limits = [Limit(bops, most_cost(space.budget, space, layers, bops)), size]
     ties = tie_layers(layers, space.options, tie)
-    return Limits(tuple(limits if sizes.varies else limits[:-1]), ties).check()
+    kept = tuple(limits if sizes.varies else limits[:-1])
+    return check_budget(Limits(kept, ties), space.budget)
+
+
+def check_budget(limits: Limits, budget: Budget) -> Limits:
+    """Return the limits if an allocation keeps them; what does not is told as it was written.
+
+    Raises:
+        InfeasibleBudgetError: even the cheapest allocation costs more.
+    """
+    table = limits.table
+    if isinstance(budget, OverheadBudget) and limits.budget < table.minimum:
+        raise InfeasibleBudgetError(
+            "`budget` must be at least the cheapest possible allocation's overhead of "
+            f"{table.overhead(table.minimum):.2%}, but got {budget}."
+        )
+    return limits.check()
 
 
 def _offered(table: CostTable, by: CostTable) -> CostTable:

@@ -57,7 +57,7 @@ def this_machine(threads: int) -> Machine:
     2
     """
     found = targets()
-    return Machine(_processor(), found[0] if found else "no compiled runtime", threads)
+    return Machine(processor_name(), found[0] if found else "no compiled runtime", threads)
 
 
 def elsewhere(profile: Profile) -> str | None:
@@ -78,7 +78,7 @@ def elsewhere(profile: Profile) -> str | None:
     )
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Return the processor's name, as far as the system tells it."""
     if _CPUINFO.exists():
         for line in _CPUINFO.read_text(errors="replace").splitlines():

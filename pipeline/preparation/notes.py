@@ -10,6 +10,7 @@ from typing import Any
 from igq import Layer, Limits, Setting, Unit
 from igq.costs import bops_table, size_table
 from pipeline.data import class_names
+from pipeline.data.classes import names_of
 from pipeline.files import read_json
 from pipeline.preparation.study import CALIBRATION, Study
 from pipeline.study.final import Final
@@ -30,7 +31,7 @@ def notes_of(study: Study, taken: Trial, final: Final | None) -> dict[str, Any]:
         final_kl = final.kl(taken.number)
     return {
         "preprocessing": asdict(study.preprocessing),
-        "classes": class_names(set(study.definition.sources.values())),
+        "classes": _classes(study),
         "space": written["space"],
         "study": written["key"],
         "model": written["model"],
@@ -108,6 +109,15 @@ def calibration_of(study: Study) -> dict[str, Any]:
         "seed": definition.seed,
         "fingerprint": definition.images[CALIBRATION],
     }
+
+
+def _classes(study: Study) -> list[str] | None:
+    """Return the name of each class, where the images or the user told them; else None."""
+    known = class_names(set(study.definition.sources.values()))
+    classes, num_classes = study.preprocessing.classes, study.preprocessing.num_classes
+    if known is not None or classes is None or set(classes.values()) != set(range(num_classes)):
+        return known
+    return names_of(num_classes, classes)
 
 
 def _result(study: Study, taken: Trial) -> dict[str, Any] | None:

@@ -41,7 +41,9 @@ def measured(study: Study, task: Task, display: Display) -> Table:
     if not space.options.searches_bits:
         if not path.exists():
             save_sensitivity(path, _measure(study.model, task, len(images), display))
-        count = sensitivity_passes(study.model, task.candidates, len(images))
+        candidates = task.candidates
+        groups = len(candidates.num_groups)
+        count = sensitivity_passes(study.model, candidates.layers, groups, len(images))
         return Table(limits.ties.sum(load_sensitivity(path)), round(count))
     if not path.exists():
         progress = display.step(_MEASURING)

@@ -69,20 +69,23 @@ class Study:
         model, key = load_model(space, request.weights, request.checkpoint_key, display.say)
         model = model.to(device())
         listed = layers(model)
-        profile = _profile(space, display)
-        limits = limits_of(space, listed, _parameters(model), profile)
-        sources = _sources(request, Preprocessing.of(model).with_classes(classes))
-        for note in _notes(sources):
+        profile = latency_profile(space, display)
+        limits = limits_of(space, listed, parameters_of(model), profile)
+        sources = image_sources(request, Preprocessing.of(model).with_classes(classes))
+        for note in notes_on(sources):
             display.say(note)
         check()
         progress = display.step("reading images")
         images = draw(sources, request.seed, progress, streamed=(VALIDATION, FINAL))
-        definition = _definition(request, key, images, _execution(request, model, listed))
+        definition = _definition(request, key, images, execution_of(request, model, listed))
         definition = replace(definition, checkpoint_key=request.checkpoint_key)
-        definition = replace(definition, classes=classes, profile=profile)
+        told = classes if classes is not None else sources[SEARCH][0].classes
+        definition = replace(definition, classes=told, profile=profile)
         check_predictions(model, images[SEARCH], request)
         if request.resume:
             check_same(folder, definition)
+            begun = read_json(folder.study).get("begun", {})
+            definition = replace(definition, begun=begun)
         return cls(folder, definition, model, listed, limits, images)
 
     @classmethod
@@ -101,7 +104,7 @@ class Study:
         model, key = load_model(definition.space, weights or noted, definition.checkpoint_key)
         check_weights(key, definition.model)
         listed = layers(model)
-        limits = limits_of(definition.space, listed, _parameters(model), definition.profile)
+        limits = limits_of(definition.space, listed, parameters_of(model), definition.profile)
         return cls(folder, definition, model, listed, limits, {})
 
     @property
@@ -196,8 +199,12 @@ def check_weights(found: str, expected: str) -> None:
         )
 
 
-def _profile(space: SearchSpace, display: Display) -> Profile | None:
-    """Return the latency table that the budget needs; warn where it is another machine's."""
+def latency_profile(space: SearchSpace, display: Display) -> Profile | None:
+    """Return the latency table that the budget needs; warn where it is another machine's.
+
+    Raises:
+        ProfileError: the table cannot be read.
+    """
     if not isinstance(space.budget, LatencyBudget) or space.budget.table is None:
         return None
     profile = read_profile(space.budget.table)
@@ -206,20 +213,25 @@ def _profile(space: SearchSpace, display: Display) -> Profile | None:
     return profile
 
 
-def _parameters(model: nn.Module) -> int:
+def parameters_of(model: nn.Module) -> int:
+    """Return how many parameters a model has."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _notes(sources: Mapping[str, tuple[ImageSource, int, int]]) -> list[str]:
+def notes_on(sources: Mapping[str, tuple[ImageSource, int, int]]) -> list[str]:
     """Return what is to be said of the sources, each source once."""
     opened = {source.name: source for source, _, _ in sources.values()}
     return [f"{name}: {note}" for name, source in opened.items() for note in source.notes]
 
 
-def _sources(
+def image_sources(
     request: Request, preprocessing: Preprocessing
 ) -> dict[str, tuple[ImageSource, int, int]]:
-    """Return purpose -> source of its images, and the least and most to draw from it."""
+    """Return purpose -> source of its images, and the least and most to draw from it.
+
+    Raises:
+        DataError: neither the request nor its space names images, or there are none.
+    """
     space, images = request.space, request.images or request.space.images
     if images is None:
         raise DataError("`images` must be given, as the search space names none; use --images DIR.")
@@ -244,7 +256,7 @@ def _counts(space: SearchSpace, front: bool) -> dict[str, tuple[int, int]]:
     }
 
 
-def _execution(request: Request, model: nn.Module, listed: tuple[Layer, ...]) -> Execution:
+def execution_of(request: Request, model: nn.Module, listed: tuple[Layer, ...]) -> Execution:
     """Return how trials are computed; a resumed study goes on as it began."""
     if request.resume:
         return Execution(**read_json(Folder(request.out).study).get("execution", {}))

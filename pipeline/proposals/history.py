@@ -1,6 +1,8 @@
 """The history of a study, as samplers read it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
@@ -10,6 +12,15 @@ from igq import Allocation
 from igq.costs import Number
 from pipeline.proposals.encoding import Encoding, Key
 from pipeline.proposals.surrogate import SMALLEST, Evidence, Numbers
+
+END = "end"
+"""The attribute that holds all that is noted of a trial's end: one line of the journal."""
+
+
+def noted_of(trial: optuna.trial.FrozenTrial) -> Mapping[str, Any]:
+    """Return what is noted of a trial; studies of before note each part by itself."""
+    end = trial.user_attrs.get(END)
+    return trial.user_attrs if end is None else {**trial.user_attrs, **end}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +58,8 @@ class History:
                 self._tried.add(self._encoding.places(trial.params))
             if not trial.state.is_finished():
                 self._open.append(trial.number)
-            elif kls := trial.user_attrs.get("kls"):
-                logs = np.log(np.array(trial.user_attrs.get("shifts") or kls) + SMALLEST)
+            elif kls := noted_of(trial).get("kls"):
+                logs = np.log(np.array(noted_of(trial).get("shifts") or kls) + SMALLEST)
                 self._ended[trial.number] = _Ended(
                     self._encoding.places(trial.params),
                     self._encoding.limits.table.of(self._encoding.decode(trial.params)),

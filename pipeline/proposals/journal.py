@@ -1,8 +1,10 @@
-"""The journal of a study, as trials are read from it.
+"""The journal of a study on disk: Optuna's, written by one driver, read by anybody.
 
 It is a file that people copy, cut and edit: what is no outcome of a trial is refused.
 """
 
+import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import isfinite
@@ -17,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igq import Allocation, Limits, Observation
 from pipeline.errors import StudyError
 from pipeline.proposals.encoding import Encoding
+from pipeline.proposals.history import noted_of
 from pipeline.study.trials import Origin, Proposal, State, Trial
 
 TOLD = {
@@ -26,6 +29,51 @@ TOLD = {
     State.FAILED: TrialState.FAIL,
 }
 """The state of a trial -> the one that Optuna is told."""
+
+
+ENDED = "datetime_complete"
+"""The key of a line that ends a trial."""
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal in a file, for the one driver that may write it: no lock is taken.
+
+    The disk is waited for at the end of a trial alone: the lines before it are on disk then too. A
+    trial without its end runs again, whatever else is known of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append lines.
+
+        Raises:
+            StudyError: the disk is full, or the file cannot be written for another reason.
+        """
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        try:
+            with self._path.open("ab") as file:
+                file.write(lines.encode())
+                file.flush()
+                if any(ENDED in log for log in logs):
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise StudyError(
+                f"{self._path} must be writable, but is not: {error.strerror}. The study is whole "
+                "up to here: make room, then go on with --resume."
+            ) from error
+
+
+def opened(journal: Path) -> JournalStorage:
+    """Open a journal to write to it, whatever a driver that died has left behind."""
+    # Only one driver has the study open: a lock that is still there is a dead one's.
+    Path(f"{journal}.lock").unlink(missing_ok=True)
+    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+        with journal.open("r+b") as file:  # a torn line, which the next one would join
+            file.truncate(content.rfind(b"\n") + 1)
+    return JournalStorage(Journal(journal))
 
 
 def read_trials(journal: Path, name: str, limits: Limits) -> tuple[Trial, ...]:
@@ -72,17 +120,10 @@ def reading(journal: Path) -> Iterator[None]:
         ) from error
 
 
-def drop_torn_line(journal: Path) -> None:
-    """Drop a line that a dead driver left unfinished, or else the next one would join it."""
-    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
-        with journal.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
-
-
 def ended_trials(study: optuna.Study, encoding: Encoding) -> tuple[Trial, ...]:
     """Return the trials of a study that have ended, in order."""
     finished = study.get_trials(deepcopy=False, states=tuple(TOLD.values()))
-    return tuple(read_trial(trial, encoding) for trial in finished if "state" in trial.user_attrs)
+    return tuple(read_trial(trial, encoding) for trial in finished if "state" in noted_of(trial))
 
 
 def read_trial(trial: FrozenTrial, encoding: Encoding) -> Trial:
@@ -92,7 +133,7 @@ def read_trial(trial: FrozenTrial, encoding: Encoding) -> Trial:
         ValueError: it is no outcome of a trial: a number that is none, or too few of them.
         KeyError: a part of it is missing.
     """
-    noted = trial.user_attrs
+    noted = noted_of(trial)
     for name, known in encoding.settings.items():
         if trial.params[name] not in range(len(known)):
             raise ValueError(f"trial {trial.number} has setting {trial.params[name]} of {name}")
@@ -120,7 +161,7 @@ def proposed(number: int, origin: Origin, allocation: Allocation, encoding: Enco
 
 
 def _numbers(trial: FrozenTrial, name: str) -> tuple[float, ...]:
-    return tuple(_number(trial, name, value) for value in trial.user_attrs[name])
+    return tuple(_number(trial, name, value) for value in noted_of(trial)[name])
 
 
 def _number(trial: FrozenTrial, name: str, value: object) -> float:

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.proposals.history import noted_of
 from pipeline.proposals.journal import load_journal, reading
 from pipeline.study.trials import State
 
@@ -54,22 +55,22 @@ def _counted(trials: Sequence[FrozenTrial]) -> Overview:
     whole = [t for t in ended if _state(t) is State.COMPLETE and _feasible(t)]
     best = min(whole, key=lambda t: (_kl(t), t.number), default=None)
     return Overview(
-        Counter(State(trial.user_attrs["state"]) for trial in ended),
+        Counter(State(noted_of(trial)["state"]) for trial in ended),
         sum(trial.state is TrialState.RUNNING for trial in trials),
         None if best is None else best.number,
         None if best is None else _kl(best),
-        Counter(node for trial in ended if (node := trial.user_attrs.get("node"))),
+        Counter(node for trial in ended if (node := noted_of(trial).get("node"))),
         tuple(sorted(t.datetime_complete.timestamp() for t in ended if t.datetime_complete)),
     )
 
 
 def _state(trial: FrozenTrial) -> State | None:
-    noted = trial.user_attrs.get("state")
+    noted = noted_of(trial).get("state")
     return None if noted is None else State(noted)
 
 
 def _kl(trial: FrozenTrial) -> float:
-    return fmean(trial.user_attrs["kls"])
+    return fmean(noted_of(trial)["kls"])
 
 
 def _feasible(trial: FrozenTrial) -> bool:

@@ -9,24 +9,19 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from igq import Allocation, Limits
 from pipeline.proposals.encoding import Encoding
-from pipeline.proposals.journal import (
-    TOLD,
-    drop_torn_line,
-    ended_trials,
-    proposed,
-    read_trial,
-    reading,
-)
-from pipeline.proposals.samplers import SAMPLERS
+from pipeline.proposals.history import END, noted_of
+from pipeline.proposals.journal import TOLD, ended_trials, opened, proposed, read_trial, reading
+from pipeline.proposals.samplers import SAMPLERS, OptunaSampler, WithinLimits
 from pipeline.study.budgets import BudgetSchedule
 from pipeline.study.request import Sampler
 from pipeline.study.trials import Origin, Proposal, Trial
@@ -37,6 +32,29 @@ Baselines = Sequence[tuple[Origin, Allocation]]
 METRIC = "KL (nats)"
 P_THRESHOLD = 0.1
 """A trial is stopped when a paired test finds it worse than the best at this level (our choice)."""
+
+
+class Leader:
+    """The best trial so far, as a pruner asks a study for it; Optuna's own looks at all of them."""
+
+    direction = StudyDirection.MINIMIZE
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._best: FrozenTrial | None = None
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            self.meet(trial)
+
+    @property
+    def best_trial(self) -> FrozenTrial:
+        """The complete trial of least value that keeps every limit, the earlier of equals."""
+        if self._best is None:
+            raise ValueError("no trial is complete yet")
+        return self._best
+
+    def meet(self, trial: FrozenTrial) -> None:
+        """Take a trial that has ended."""
+        if trial.state is TrialState.COMPLETE and max(trial.constraints.values(), default=0) <= 0:
+            self._best = min(self._best or trial, trial, key=lambda t: (t.value, t.number))
 
 
 class Proposals:
@@ -55,68 +73,106 @@ class Proposals:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._limits, self._encoding = limits.with_budget(schedule.high), Encoding(limits)
-        # Only one driver has the study open: a lock that is still there is a dead one's.
-        Path(f"{journal}.lock").unlink(missing_ok=True)
-        drop_torn_line(journal)
         with reading(journal):
+            self._storage = opened(journal)
             self._study = optuna.create_study(
                 study_name=name,
-                storage=JournalStorage(JournalFileBackend(str(journal))),
+                storage=self._storage,
                 sampler=SAMPLERS[sampler](self._encoding, schedule, seed),
                 pruner=_pruner(schedule),
                 load_if_exists=True,
             )
-        self._running: dict[int, optuna.trial.Trial] = {}
+        self._identity = self._storage.get_study_id_from_name(name)
+        self._running: dict[int, int] = {}
         if not self._study.trials and "settings" not in self._study.user_attrs:
             self._say_names()
         if "baselines" not in self._study.user_attrs:
-            for origin, allocation in baselines[len(self._study.trials) :]:
+            begun = len(self._study.get_trials(deepcopy=False))
+            for origin, allocation in baselines[begun:]:
                 self._enqueue(self._encoding.encode(allocation), origin)
             self._study.set_user_attr("baselines", len(baselines))
         with reading(journal):
             self._recover()
             self.ended()
+            self._leader = Leader(self._study)
 
     def ask(self) -> Proposal:
         """Return the next allocation to try; it may break a limit."""
-        trial = self._study.ask(dict(self._encoding.distributions))
-        origin = Origin(trial.user_attrs.get("origin", Origin.SAMPLER))
-        trial.set_user_attr("origin", origin.value)
-        allocation = self._encoding.decode(trial.params)
-        for limit in self._limits.bounded:
-            over = limit.table.of(allocation) - limit.most
-            trial.set_constraint(limit.table.unit.value, float(over))
-        self._running[trial.number] = trial
-        return proposed(trial.number, origin, allocation, self._encoding)
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        whole = not waiting and _samples_whole(self._study.sampler)
+        trial = self._sampled() if whole else self._asked()
+        origin = Origin(trial.user_attrs["origin"])
+        self._running[trial.number] = self._identity_of(trial.number)
+        return proposed(trial.number, origin, self._encoding.decode(trial.params), self._encoding)
 
     def allows(self, proposal: Proposal) -> bool:
         """Return whether a proposal keeps every limit."""
-        allocation = self._encoding.decode(self._running[proposal.number].params)
-        return self._limits.fits(allocation)
+        trial = self._storage.get_trial(self._running[proposal.number])
+        return self._limits.fits(self._encoding.decode(trial.params))
 
     def should_stop(self, number: int, chunk: int, kl: float) -> bool:
         """Take the mean KL of a chunk of images; return whether Optuna's pruner would stop here."""
-        trial = self._running[number]
-        trial.report(kl, chunk)
-        return bool(trial.should_prune())
+        identity = self._running[number]
+        self._storage.set_trial_intermediate_value(identity, chunk, kl)
+        trial = self._storage.get_trial(identity)
+        return self._study.pruner.prune(cast("optuna.Study", self._leader), trial)
 
     def tell(self, ended: Trial) -> None:
         """Write the end of a trial; from then on it counts."""
-        trial = self._running.pop(ended.number)
-        trial.set_user_attr("kls", list(ended.observation.kls))
-        trial.set_user_attr("chunks", list(ended.chunks))
-        trial.set_user_attr("shifts", list(ended.observation.logit_mses))
-        trial.set_user_attr("seconds", ended.seconds)
-        if ended.node:
-            trial.set_user_attr("node", ended.node)
-        if ended.error is not None:
-            trial.set_user_attr("error", ended.error)
-        trial.set_user_attr("state", ended.state.value)  # last: from here on all is noted
+        noted = {
+            "kls": list(ended.observation.kls),
+            "shifts": list(ended.observation.logit_mses),
+            "chunks": list(ended.chunks),
+            "seconds": ended.seconds,
+            **({"node": ended.node} if ended.node else {}),
+            **({} if ended.error is None else {"error": ended.error}),
+            "state": ended.state.value,
+        }
+        identity = self._running.pop(ended.number)
+        self._storage.set_trial_user_attr(identity, END, noted)
         self._close(ended)
+        self._leader.meet(self._storage.get_trial(identity))
 
     def ended(self) -> tuple[Trial, ...]:
         """Return every trial that has ended, in order; interrupted ones run again."""
         return ended_trials(self._study, self._encoding)
+
+    def _sampled(self) -> FrozenTrial:
+        """Sample all layers together, and write the trial in one line of the journal."""
+        past, sampler = self._study.get_trials(deepcopy=False), self._study.sampler
+        distributions = dict(self._encoding.distributions)
+        new = create_trial(state=TrialState.RUNNING)
+        new.number = len(past)
+        params = sampler.sample_relative(self._study, new, distributions)
+        constraints = self._constraints(self._encoding.decode(params))
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=distributions,
+            user_attrs={"origin": Origin.SAMPLER.value},
+        )
+        for name, over in constraints.items():
+            template.set_constraint(name, over)
+        identity = self._storage.create_new_trial(self._identity, template)
+        return self._storage.get_trial(identity)
+
+    def _asked(self) -> FrozenTrial:
+        """Have Optuna propose, layer by layer; or take a trial that waits."""
+        trial = self._study.ask(dict(self._encoding.distributions))
+        trial.set_user_attr("origin", trial.user_attrs.get("origin", Origin.SAMPLER.value))
+        for name, over in self._constraints(self._encoding.decode(trial.params)).items():
+            trial.set_constraint(name, over)
+        return self._storage.get_trial(self._identity_of(trial.number))
+
+    def _identity_of(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._identity, number)
+
+    def _constraints(self, allocation: Allocation) -> dict[str, float]:
+        """Return by how much an allocation is over each limit."""
+        return {
+            limit.table.unit.value: float(limit.table.of(allocation) - limit.most)
+            for limit in self._limits.bounded
+        }
 
     def _close(self, ended: Trial) -> None:
         state = TOLD[ended.state]
@@ -137,9 +193,10 @@ class Proposals:
 
         This driver may die here too: a trial is queued first, and closed only then.
         """
-        queued = {trial.user_attrs.get("again") for trial in self._study.trials}
+        every = self._study.get_trials(deepcopy=False)
+        queued = {trial.user_attrs.get("again") for trial in every}
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
-            if "state" in trial.user_attrs:
+            if "state" in noted_of(trial):
                 self._close(read_trial(trial, self._encoding))
                 continue
             params = trial.user_attrs.get("params", trial.params)
@@ -147,6 +204,11 @@ class Proposals:
                 origin = Origin(trial.user_attrs.get("origin", Origin.SAMPLER))
                 self._enqueue(params, origin, again=trial.number)
             self._study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _samples_whole(sampler: BaseSampler) -> bool:
+    """Return whether a sampler needs no trial to sample: Optuna's own read it in the study."""
+    return isinstance(sampler, WithinLimits) and not isinstance(sampler, OptunaSampler)
 
 
 def _pruner(schedule: BudgetSchedule) -> BasePruner:

@@ -9,6 +9,7 @@ from pipeline.analysis.comparison import Comparison
 from pipeline.reports.sentences import (
     export_command,
     gain_sentence,
+    had_rivals,
     means_in_words,
     search_command,
     verdict_sentence,
@@ -40,7 +41,7 @@ def describe(
         trials: how many the study has.
         figures: names of artifacts to link to, as `artifact:NAME`.
     """
-    best = rows[0]
+    best, again = rows[0], search_command(definition, trials, had_rivals(rows))
     parts = [
         f"**{verdict_sentence(rows, images)}** {gain_sentence(rows)}",
         _table(("allocation", "KL, nats", "best minus this", "best is", "passes"), map(_row, rows)),
@@ -48,7 +49,7 @@ def describe(
         f"Means by kind: {means_in_words(means_by_kind(allocation))}. "
         f"Means by third of the depth: {means_in_words(means_by_third(allocation))}.",
         f"### Next\n\n```sh\n{export_command(folder)}\nigq report {folder}\n```",
-        f"### Reproduce\n\n```sh\n{_folded(search_command(definition, trials))}\n```",
+        f"### Reproduce\n\n```sh\n{_folded(again)}\n```",
     ]
     if links := " · ".join(f"[{name}](artifact:{name})" for name in figures):
         parts.append(f"### Figures\n\n{links}")

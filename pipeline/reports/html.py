@@ -15,6 +15,7 @@ from pipeline.reports.figures import Picture, Shown, pictures, svg
 from pipeline.reports.sentences import (
     export_command,
     gain_sentence,
+    had_rivals,
     means_in_words,
     search_command,
     title,
@@ -66,6 +67,7 @@ def page_of(
     system: Mapping[str, str],
 ) -> Page:
     """Return a study as its report shows it; `validation` is None before its end."""
+    again = search_command(definition, len(shown.trials), had_rivals(shown.comparisons))
     return Page(
         title=title(definition),
         folder=str(folder),
@@ -74,7 +76,7 @@ def page_of(
         reference_top1=validation.reference_top1 if validation else None,
         definition=_words(definition),
         system=system,
-        commands=[search_command(definition, len(shown.trials)), export_command(folder)],
+        commands=[again, export_command(folder)],
     )
 
 

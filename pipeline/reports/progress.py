@@ -1,5 +1,6 @@
 """The progress of a command: bars in a terminal or notebook, lines now and then elsewhere."""
 
+import threading
 import time
 
 from rich.console import Console, Group
@@ -14,8 +15,8 @@ from pipeline.study.trials import Origin, Snapshot, State
 
 BASELINES = (Origin.UNIFORM, Origin.ILP, Origin.FISHER, Origin.RANDOM)
 """The baselines that the best is shown beside."""
-QUIET_SECONDS = 10.0
-"""The least seconds between two lines where there are no bars."""
+QUIET_SECONDS = 5.0
+"""The seconds between two lines where there are no bars."""
 
 
 class TerminalDisplay:
@@ -36,13 +37,19 @@ class TerminalDisplay:
         self._printed = 0.0
         self._before: int | None = None
         self._since: tuple[float, int] | None = None
+        self._name, self._begun = "", 0.0
+        self._unsaid = ""
+        self._ended = threading.Event()
 
     def __enter__(self) -> "TerminalDisplay":
         if self._bars:
             self._live.start()
+        else:
+            threading.Thread(target=self._keep_saying, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._ended.set()
         if self._bars:
             self._live.update(Text(""))
             self._live.stop()
@@ -54,6 +61,7 @@ class TerminalDisplay:
             self.console.print(f"{name} ...")
             self._printed = time.monotonic()
         begun = time.monotonic()
+        self._name, self._begun, self._unsaid = name, begun, ""
 
         def advance(share: float) -> None:
             self._progress.update(self._task, completed=share)
@@ -63,8 +71,9 @@ class TerminalDisplay:
 
     def trials(self, snapshot: Snapshot) -> None:
         """Show the progress of the search."""
-        ended = len(snapshot.ended)
+        ended, self._name = len(snapshot.ended), "trials"
         if self._before is None:
+            self._begun = time.monotonic()
             self._before = ended
             self._progress.reset(
                 self._task, description="trials", total=snapshot.wanted, visible=True
@@ -92,11 +101,19 @@ class TerminalDisplay:
         each = (time.monotonic() - self._since[0]) / (ended - self._since[1])
         return f"about {each * (snapshot.wanted - ended):.0f} s left"
 
+    def _keep_saying(self) -> None:
+        """Say that a step goes on where it says nothing of its own for long."""
+        while not self._ended.wait(QUIET_SECONDS / 5):
+            now = time.monotonic()
+            if self._name and now - self._printed >= QUIET_SECONDS:
+                self._say(self._unsaid or f"  {self._name}: {now - self._begun:.0f} s so far")
+
     def _say(self, line: str) -> None:
-        now = time.monotonic()
+        """Print a line, or keep it until the last one is old enough."""
+        now, self._unsaid = time.monotonic(), line
         if not self._bars and now - self._printed >= QUIET_SECONDS:
-            self.console.print(line)
-            self._printed = now
+            self._printed, self._unsaid = now, ""
+            self.console.print(line, soft_wrap=True)
 
 
 def _left(seconds: float, share: float) -> str:

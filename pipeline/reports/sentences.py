@@ -70,8 +70,8 @@ def title(definition: Definition) -> str:
     return f"{model} {''.join(bits)} {space.budget}{front}, seed {definition.seed}"
 
 
-def search_command(definition: Definition, trials: int) -> str:
-    """Return the command line that makes the study again."""
+def search_command(definition: Definition, trials: int, rivals: bool = True) -> str:
+    """Return the command line that makes the study again; `rivals` is whether there were any."""
     words = ["igq", "search", definition.space.name, "--images", definition.sources["search"]]
     for purpose in ("calibration", "validation"):
         if definition.sources[purpose] != definition.sources["search"]:
@@ -80,7 +80,17 @@ def search_command(definition: Definition, trials: int) -> str:
         words += ["--weights", definition.weights]
     words += ["--trials", str(trials), "--seed", str(definition.seed)]
     words += ["--sampler", definition.sampler.value]
-    return shlex.join([*words, *(["--front"] if definition.front else [])])
+    words += ["--front"] if definition.front else []
+    return shlex.join([*words, *([] if rivals or definition.front else ["--no-rivals"])])
+
+
+def had_rivals(rows: Sequence[Comparison]) -> bool:
+    """Return whether rivals were given as much compute as the search; a search has, till it ends.
+
+    >>> had_rivals([])
+    True
+    """
+    return not rows or any(row.name == "repaired" for row in rows)
 
 
 def export_command(folder: Path) -> str:

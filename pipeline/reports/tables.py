@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from rich.box import SIMPLE
+from rich.console import Group
 from rich.table import Table
 
 from igq import Score, Unit
@@ -17,14 +18,36 @@ from pipeline.study.trials import Trial
 
 def comparison_table(
     rows: Sequence[Comparison], title: str, over: str, reference_top1: float | None = None
-) -> Table:
-    """Return a table of the best and its rivals, with intervals over images or seeds (`over`)."""
+) -> Group:
+    """Return the best beside its rivals as two tables, which terminals of 80 columns have room for.
+
+    The first has the KL, with intervals over images or seeds (`over`), the second what it costs.
+    """
+    return Group(_kl_table(rows, title), _cost_table(rows, over, reference_top1))
+
+
+def _kl_table(rows: Sequence[Comparison], title: str) -> Table:
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("allocation", no_wrap=True)
-    price = "BOPs" if all(row.size is None for row in rows) else "BOPs, size"
     difference = "difference in KL\n(best minus this)"
-    headings = (price, "passes", "search KL", "KL", difference, "best is")
-    for heading in (*headings, "top-1", "top-1\nkept", "top-1 gain\n(points)"):
+    for heading in ("search KL", "KL", difference, "best is"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.search_kl:.4f}",
+            _with_reach(row.kl),
+            "" if row.difference is None else _with_reach(row.difference, "+"),
+            verdict(row),
+        )
+    return table
+
+
+def _cost_table(rows: Sequence[Comparison], over: str, reference_top1: float | None) -> Table:
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("allocation", no_wrap=True)
+    price = "BOPs" if all(row.size is None for row in rows) else "BOPs, size"
+    for heading in (price, "passes", "top-1", "kept", "gain\n(points)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         kept = row.top1 is not None and reference_top1
@@ -32,17 +55,14 @@ def comparison_table(
             row.name,
             f"{row.cost:.3e}{_size_or_overhead(row)}",
             f"{row.passes:,.0f}",
-            f"{row.search_kl:.4f}",
-            _with_reach(row.kl),
-            "" if row.difference is None else _with_reach(row.difference, "+"),
-            verdict(row),
             "" if row.top1 is None else f"{row.top1.mean:.2%}",
             f"{row.top1.mean / reference_top1:.3f}" if kept and row.top1 and reference_top1 else "",
             "" if row.top1_difference is None else _points(row.top1_difference),
         )
     caption = (
         f"± half of the 95 % interval over {over}; differences are paired; passes: "
-        "image-forward-passes of the search for it; top-1 gain: best minus this"
+        "image-forward-passes of the search for it; kept: of full precision's top-1; gain: top-1 "
+        "of the best minus this"
     )
     if reference_top1 is not None:
         caption += f"; full precision: top-1 {reference_top1:.2%}"
@@ -127,7 +147,8 @@ def evaluation_lines(
 
 def verification_lines(files: Verified, score: Score | None) -> list[str]:
     """Return what was checked of an exported model, and what could not be."""
-    lines = [f"Schema {files.schema}. Checked:", *(f"  {check}" for check in files.checks)]
+    schema = f", schema {files.schema}" if files.kind == "native" else ""
+    lines = [f"Format {files.kind}{schema}. Checked:", *(f"  {check}" for check in files.checks)]
     if not files.sealed:
         lines.append(
             f"Not checked: whether a file was changed, as schema {files.schema} has no digests; "

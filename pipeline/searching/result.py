@@ -1,6 +1,6 @@
 """The end of a search: choose the best trial, compare it on unseen images, write the result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pipeline.errors import StudyError
 from pipeline.evaluation.validation import BEST, Contender, Validation, measure, save_validation
 from pipeline.files import appearing, read_json, write_json
 from pipeline.preparation.prepare import Preparation
-from pipeline.preparation.study import FINAL, VALIDATION
+from pipeline.preparation.study import FINAL, VALIDATION, Study
 from pipeline.reports.description import describe
 from pipeline.searching.final_round import play
 from pipeline.searching.rivals import RANDOM, search_passes
@@ -76,9 +76,21 @@ def conclude(
     content = _content(preparation, found, rows, validation, images)
     write_json(folder.result, content)
     drawn = _figures(preparation, found, validation, display) if figures else []
+    publish(tracker, preparation.study, found, rows, content, drawn)
+
+
+def publish(
+    tracker: Tracker,
+    study: Study,
+    found: Found,
+    rows: Sequence[Comparison],
+    content: Mapping[str, Any],
+    drawn: Sequence[Path],
+) -> None:
+    """Close a tracked study with its result; `content` is that of result.json."""
     tracker.finish(
         metrics=_metrics(found, rows),
-        tags=_tags(preparation, found, rows, images, drawn),
+        tags=_tags(study, found, rows, content["validation"]["images"], drawn),
         tables={"allocation.json": content["best"]["allocation"], "result.json": content},
         files=drawn,
     )
@@ -164,19 +176,18 @@ def _metrics(found: Found, rows: Sequence[Comparison]) -> Metrics:
 
 
 def _tags(
-    preparation: Preparation,
+    study: Study,
     found: Found,
     rows: Sequence[Comparison],
-    images: Images,
+    images: int,
     figures: Sequence[Path],
 ) -> Tags:
     """Return the number of the best trial, and the result in Markdown as the description."""
-    study = preparation.study
     text = describe(
         study.definition,
         study.folder.path,
         rows,
-        len(images),
+        images,
         found.best.proposal.allocation,
         len(found.trials),
         [path.name for path in figures],

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
@@ -26,7 +26,7 @@ _BEFORE = {
     "rotation": "none",
 }
 """The methods of older studies that do not name them."""
-_WHEREABOUTS = ("weights", "sources", "classes", "checkpoint_key")
+_WHEREABOUTS = ("weights", "sources", "classes", "checkpoint_key", "begun")
 """Where things lie, and labels, which no choice is made on: a study may be resumed with others."""
 
 
@@ -53,6 +53,8 @@ class Definition:
     """Name of a class folder -> class, or the order of class folders; None where none was given."""
     profile: Profile | None = None
     """The latency table, where the budget is a latency: the study's own, wherever its file goes."""
+    begun: Mapping[str, str] = field(default_factory=dict)
+    """The processor and number of threads that it was begun with: sums depend on both."""
 
     @classmethod
     def read(cls, folder: Folder) -> "Definition":
@@ -76,6 +78,7 @@ class Definition:
                 written.get("checkpoint_key"),
                 written.get("classes"),
                 profile_of(written["profile"]) if "profile" in written else None,
+                written.get("begun", {}),
             )
         except (KeyError, TypeError, ValueError, ProfileError) as error:
             raise StudyError(f"{folder.study} must define a study, but: {error!r}") from error
@@ -105,6 +108,7 @@ class Definition:
             **({"checkpoint_key": self.checkpoint_key} if self.checkpoint_key else {}),
             **({} if self.classes is None else {"classes": self._classes}),
             **({} if self.profile is None else {"profile": profile_json(self.profile)}),
+            **({"begun": dict(self.begun)} if self.begun else {}),
         }
 
     @property

@@ -45,7 +45,7 @@ def reaching(uri: str, **requests: str) -> Iterator[None]:
         raise refusal(uri, error) from error
     finally:
         for key in added:
-            del os.environ[key]
+            os.environ.pop(key, None)
 
 
 def opened(uri: str, name: str, artifacts: Path | None) -> tuple[MlflowClient, str]:

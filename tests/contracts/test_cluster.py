@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 
 import igq
@@ -26,6 +27,7 @@ from pipeline.errors import ClusterError
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.study.trials import Origin, Proposal
+from pipeline.threads import PATIENT
 from pipeline.versions import versions
 from tests import tiny
 from tests.clusters import THIS_CHECKOUT
@@ -310,6 +312,14 @@ def test_without_a_number_there_is_a_worker_for_each_core(head: str) -> None:
     RayCluster(head).run(task, feed)
     assert max(most) == 1  # the cluster has one core
     assert len(feed.finished) == 3
+
+
+@pytest.mark.ray
+def test_threads_of_workers_that_wait_sleep(head: str) -> None:
+    with connected(head):
+        asked = ray.remote(lambda: {name: os.environ.get(name) for name in PATIENT})
+        found = ray.get(asked.remote())
+    assert found == {name: os.environ.get(name, value) for name, value in PATIENT.items()}
 
 
 @pytest.mark.ray

@@ -1,6 +1,5 @@
 """Compare what a study leaves behind: exact for all but floats, which may differ by rounding."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,12 +26,6 @@ def differences(expected: Any, actual: Any, at: str = "") -> list[str]:
     if _same(expected, actual):
         return []
     return [f"{at}: {expected!r} was recorded, {actual!r} found"]
-
-
-def operations(journal: str) -> list[dict[str, Any]]:
-    """Parse Optuna's journal, one operation in each line, without those that note a host."""
-    read = [json.loads(line) for line in journal.splitlines()]
-    return [operation for operation in read if set(operation.get("user_attr", ())) != {"node"}]
 
 
 def listed(found: Sequence[str]) -> str:

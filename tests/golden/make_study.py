@@ -47,6 +47,8 @@ JOURNAL = "journal.log"
 RECORDS = ("cache_names.txt", "machine.json", "evaluated.json")
 BYTES = 200_000
 """The cache of a study is kept in git up to this size; whatever is left out is computed again."""
+BY_PLACE = ("weights", "sources", "begun")
+"""Parts of a definition that tell of the machine."""
 PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "optuna")
 PROCESSOR = ("vendor_id", "cpu family", "model", "model name")
 
@@ -143,7 +145,7 @@ def machine() -> dict[str, str]:
 def definition(folder: Path) -> dict[str, Any]:
     """Read what a study is, without the paths of the machine that it was made on."""
     content = json.loads((folder / "study.json").read_text())
-    return {key: value for key, value in content.items() if key not in ("weights", "sources")}
+    return {key: value for key, value in content.items() if key not in BY_PLACE}
 
 
 def cache_names(folder: Path) -> list[str]:

@@ -8,8 +8,8 @@ _SCORES = {"kl": "KL to the full-precision model", "top1": "top-1 accuracy"}
 _LIMITS = """\
 ## Limits
 
-- The model fake-quantizes: it computes in floating point the values that a quantized kernel would.
-  It shows accuracy and is not faster than the original.
+- `igq.load` fake-quantizes: it computes in floating point the values that a quantized kernel would.
+  That shows accuracy and is not faster than the original; `igq.deploy` computes with integers.
 - Scores hold for the images that they were measured on, and images prepared in the same way.
 - Digests find damage and swapped files. They do not say who wrote them.
 """
@@ -71,7 +71,8 @@ def _evidence(scores: Any) -> str:
 def _run(notes: Mapping[str, Any]) -> str:
     code = ["import igq", "", "artifact = igq.load(FOLDER)", "logits = artifact.model(images)"]
     how = "See `preprocessing.json` for what `images` are." if notes.get("preprocessing") else ""
-    shell = "igq verify FOLDER\nigq evaluate FOLDER --images DIR"
+    code += ["fast = igq.deploy(artifact.model)  # igq's runtime, for plain ViTs on x86"]
+    shell = "igq run FOLDER cat.jpg\nigq verify FOLDER\nigq evaluate FOLDER --images DIR"
     return "\n".join(
         ("## Run", "", "```python", *code, "```", "", "```sh", shell, "```", "", how, "")
     )

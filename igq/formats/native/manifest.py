@@ -100,7 +100,7 @@ def described(manifest: Mapping[str, Any]) -> Described:
         {name: _activation(f"activations.{name}", entry) for name, entry in activations.items()},
         {name: _weight(f"weights.{name}", entry) for name, entry in weights.items()},
         _names("rotated", manifest["rotated"]),
-        entries("versions", manifest["versions"]),
+        _versions(manifest["versions"]),
         entries("notes", manifest["notes"]),
     )
 
@@ -188,6 +188,13 @@ def _grouping(place: str, entry: Mapping[str, Any]) -> Grouping:
 
 def _weight(place: str, value: Any) -> int:
     return whole(f"{place}.bits", fields(place, value, {"bits"})["bits"], MIN_BITS, MAX_BITS)
+
+
+def _versions(value: Any) -> dict[str, str]:
+    found = entries("versions", value)
+    if not all(isinstance(number, str) for number in found.values()):
+        raise DamagedError(MANIFEST, "`versions` must be texts, but one is not")
+    return found
 
 
 def _names(place: str, value: Any) -> tuple[str, ...]:

@@ -72,6 +72,8 @@ class Verified:
     checks: tuple[str, ...]
     unlisted: tuple[str, ...]
     """Files of the folder that the manifest does not name, and that nothing was checked of."""
+    kind: str = "native"
+    """The format."""
 
     @property
     def sealed(self) -> bool:
@@ -121,7 +123,7 @@ def verify(path: str | Path) -> Verified:
     folder = Path(path)
     if is_sealed(folder):  # another format, of which igq knows the files alone
         sealed = check_seal(folder)
-        return Verified(SEALED, (f"files and digests of the format {sealed['kind']}",), ())
+        return Verified(SEALED, ("the size and digest of each file",), (), sealed["kind"])
     try:
         manifest = _manifest(folder)
         model = _load(folder, manifest).model

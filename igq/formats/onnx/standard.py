@@ -9,7 +9,7 @@ from torch import nn
 
 from igq.errors import ArtifactError
 from igq.formats.drafts import new_folder, seal
-from igq.formats.metadata import PREPROCESSING, check_quantized, metadata_of, preprocessing_of
+from igq.formats.metadata import check_quantized, metadata_of, texts_of
 from igq.formats.onnx.parts import PACKED_BITS
 from igq.formats.onnx.plain import plain_graph
 from igq.formats.onnx.verification import verify
@@ -32,15 +32,16 @@ def write(model: nn.Module, path: Path, notes: Mapping[str, Any]) -> Path:
 def write_folder(
     exported: onnx.ModelProto, model: nn.Module, path: Path, notes: Mapping[str, Any], kind: str
 ) -> Path:
-    """Write an ONNX model, its preprocessing and their digests to a new folder.
+    """Write an ONNX model, its preprocessing, class names and their digests to a new folder.
 
     Raises:
         ArtifactError: `path` exists already or cannot be written.
     """
-    preprocessing = preprocessing_of(model, notes)
+    texts = texts_of(model, notes)
     with new_folder(path) as draft:
         (draft / FILE).write_bytes(exported.SerializeToString(deterministic=True))
-        (draft / PREPROCESSING).write_text(preprocessing)
+        for name, text in texts.items():
+            (draft / name).write_text(text)
         seal(draft, kind)
     return path
 

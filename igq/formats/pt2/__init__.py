@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from igq.errors import ArtifactError, UnsupportedModelError
 from igq.formats.drafts import check_seal, new_folder, seal
 from igq.formats.integrity import DamagedError
-from igq.formats.metadata import PREPROCESSING, check_quantized, metadata_of, preprocessing_of
+from igq.formats.metadata import check_quantized, metadata_of, texts_of
 from igq.formats.pt2.archive import check_archive
 from igq.runtime import deploy
 
@@ -50,7 +50,7 @@ def write_pt2(model: nn.Module, path: str | Path, notes: Mapping[str, Any] | Non
     """
     path, notes = Path(path), notes or {}
     check_quantized(model, path)
-    extra, preprocessing = metadata_of(model, notes), preprocessing_of(model, notes)
+    extra, texts = metadata_of(model, notes), texts_of(model, notes)
     deployed = deploy(model)
     images = _noise(model)
     program = _program(deployed, images[:2])
@@ -61,7 +61,8 @@ def write_pt2(model: nn.Module, path: str | Path, notes: Mapping[str, Any] | Non
             raise ArtifactError("the program must predict as the deployed model, but does not.")
     with new_folder(path) as draft:
         (draft / FILE).write_bytes(held.getvalue())
-        (draft / PREPROCESSING).write_text(preprocessing)
+        for name, text in texts.items():
+            (draft / name).write_text(text)
         seal(draft, "pt2")
     return path
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._private import worker
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,  # as `ray start` does when it joins a cluster
 )
@@ -19,6 +20,7 @@ from ray.exceptions import RayError
 
 from pipeline.cluster.process import own_signals, quiet, short_folder
 from pipeline.errors import ClusterError
+from pipeline.threads import PATIENT
 
 CONNECT_SECONDS = 10  # within which the machine at a cluster's address must answer
 NO_TOKEN = (
@@ -45,6 +47,7 @@ def connected(address: str | None, size: int = 0) -> Iterator[None]:
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    worker.print_to_stdstream = _unsaid
     try:
         if address is None:
             room = {"object_store_memory": 2 * size + 2**27, "_temp_dir": short_folder()}
@@ -56,6 +59,27 @@ def connected(address: str | None, size: int = 0) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _unsaid(data: object, ignore_prefix: bool) -> None:
+    """Keep the state of a node that died, dozens of lines, from the terminal."""
+
+
+def check_head() -> None:
+    """Check that the head of the connected cluster answers; Ray itself would end the process.
+
+    Raises:
+        ClusterError: it is gone.
+    """
+    address = ray.get_runtime_context().gcs_address
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"the head of a cluster must stay while a search runs, but {address} is gone: the "
+            "study is whole, go on with --resume once there is a cluster again."
+        ) from error
 
 
 def _open_to_all(address: str) -> bool:
@@ -79,6 +103,8 @@ def _init(address: str, **options: Any) -> None:
         with own_signals(), quiet(said):
             if address != "local" and not _open_to_all(address):
                 _take_token(address)
+            patient = {name: os.environ.get(name, value) for name, value in PATIENT.items()}
+            options["runtime_env"] = {"env_vars": patient}  # of workers, before they import torch
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = str(error).strip().splitlines()[0]

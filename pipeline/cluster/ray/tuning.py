@@ -7,11 +7,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from ray import cloudpickle, tune
+from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -20,6 +19,7 @@ from pipeline.cluster.base import pass_on
 from pipeline.cluster.evaluator import Evaluator
 from pipeline.cluster.feed import ProposalFeed
 from pipeline.cluster.placement import Share
+from pipeline.cluster.ray.joining import check_head
 from pipeline.cluster.ray.nodes import Versions, check_versions, own_name
 from pipeline.evaluation.task import Task
 from pipeline.versions import versions
@@ -51,6 +51,7 @@ def run_trials(task: Task, feed: ProposalFeed, share: Share, room: Callable[[], 
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 trial_dirname_creator=lambda trial: trial.trial_id,  # its own: long as the config
                 storage_path=folder,
+                callbacks=[_Watch()],
                 verbose=0,
             )
     except _FeedError as error:
@@ -124,6 +125,19 @@ class _Proposals(Searcher):
         return self._known
 
 
+class _Watch(tune.Callback):
+    """Looks now and then whether the cluster is still there, on behalf of Tune."""
+
+    def __init__(self) -> None:
+        self._looked = time.monotonic()
+
+    @_through_tune()
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            check_head()
+            self._looked = time.monotonic()
+
+
 class _Reports(FIFOScheduler):
     """Reports to the feed, on behalf of Tune, and tells Tune whether the trial goes on."""
 
@@ -137,5 +151,12 @@ class _Reports(FIFOScheduler):
         return str(TrialScheduler.STOP if ended else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        self._proposals.lost = (trial.config["number"], f"{type(error).__name__}: {error}")
+        self._proposals.lost = (trial.config["number"], _reason(trial))
+
+
+def _reason(trial: Trial) -> str:
+    """Return why a trial failed; of a node that died Tune keeps a text alone, or nothing."""
+    if (error := trial.get_pickled_error()) is not None:
+        return f"{type(error).__name__}: {error}"
+    lines = str(trial.get_error() or "").strip().splitlines()
+    return lines[-1] if lines else "its worker was lost"

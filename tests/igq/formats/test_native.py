@@ -255,6 +255,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         "change",
         [
+            set_in("versions", "igq", value=None),
             set_in("model", value="vit"),
             set_in("model", "name", value="resnet18"),
             set_in("model", "name", value="no_such_model"),
@@ -277,6 +278,7 @@ class TestDamage:
             lambda manifest: manifest.pop("notes"),
         ],
         ids=[
+            "version-is-nothing",
             "model-is-text",
             "another-model",
             "unknown-model",

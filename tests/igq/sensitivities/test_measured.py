@@ -105,6 +105,8 @@ def test_its_compute_counts_only_the_part_of_a_pass_that_is_run(
     vit: nn.Module, candidates: Candidates
 ) -> None:
     grouped = [layer for layer in candidates.layers if layer.grouped]
-    whole = 8 * (1 + len(grouped) * len(candidates.num_groups))
-    assert 8 < sensitivity_passes(vit, candidates, images=8) < whole
-    assert sensitivity_passes(vit, candidates, 16) == 2 * sensitivity_passes(vit, candidates, 8)
+    counts = len(candidates.num_groups)
+    whole = 8 * (1 + len(grouped) * counts)
+    few = sensitivity_passes(vit, candidates.layers, counts, images=8)
+    assert 8 < few < whole
+    assert sensitivity_passes(vit, candidates.layers, counts, images=16) == 2 * few

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses and how, and what survives an interruption."""
 
+import json
 import re
 import signal
 import subprocess
@@ -72,12 +73,20 @@ def space(tmp_path: Path, write_space: Callable[..., Path]) -> Path:
 
 
 def assert_refused(outcome: Outcome, rule: str) -> None:
-    """One message on stderr that has the rule and the value; exit code 2; no traceback."""
+    """One message, the last on stderr, has the rule and the value; exit code 2; no traceback."""
     assert outcome.code == 2, outcome
-    assert re.search(rule, outcome.err), outcome.err
-    assert outcome.err.startswith("igq: ")
+    assert re.search(rf"(?m)^igq: .*{rule}", outcome.err), outcome.err
     assert outcome.err.count("igq: ") == 1
+    assert outcome.out == ""
     assert "Traceback" not in outcome.out + outcome.err
+
+
+def assert_done(outcome: Outcome) -> None:
+    """Results alone are on stdout; stderr has progress at most."""
+    assert outcome.code == 0, outcome
+    for line in outcome.err.splitlines():
+        assert re.search(r" \.\.\.$|^  .*: |^\d+/\d+ trials", line), line
+        assert line not in outcome.out.splitlines()
 
 
 class TestHelp:
@@ -242,7 +251,7 @@ class TestCommandsInARow:
 
     def test_each_says_what_comes_next(self, igq: Igq, space: Path, tmp_path: Path) -> None:
         searched = igq("search", space, "--out", "studies/tiny")
-        assert (searched.code, searched.err) == (0, "")
+        assert_done(searched)
         for row in ("best", "uniform", "ilp", "random"):
             assert re.search(rf"^\W*{row} ", searched.out, re.MULTILINE)
         assert "The final round, on 4 images, took trial " in searched.out
@@ -250,16 +259,31 @@ class TestCommandsInARow:
         assert f"Next: {following}" in searched.out
 
         exported = igq(*following.split()[1:])
-        assert (exported.code, exported.err) == (0, "")
+        assert_done(exported)
         assert re.search(r"KL \d\.\d{4} on search images, \d\.\d{4} in the final", exported.out)
         assert (tmp_path / "artifacts" / "tiny" / "manifest.json").exists()
         assert "Next: igq evaluate artifacts/tiny --images" in exported.out
 
+        rows = json.loads(igq("compare", "studies/tiny", "--json").out)[0]["rows"]
+        assert [row["name"] for row in rows][:2] == ["best", "uniform"]
+        found = json.loads(igq("export", "studies/tiny", "--out", "again", "--json").out)
+        assert (found["path"], found["search_kl"] > 0) == ("again", True)
+        scored = json.loads(igq("evaluate", "again", "--images", "digits", "--json").out)
+        assert (scored["images"], scored["noted"]["images"]) == (797, 6)
+
         weights = space.with_name("weights.safetensors")
         evaluated = igq("evaluate", "artifacts/tiny", "--images", "digits", "--weights", weights)
-        assert (evaluated.code, evaluated.err) == (0, "")
+        assert_done(evaluated)
         assert re.search(r"797 images, top-1 .* KL \d", evaluated.out)
         assert "noted at the end of its search, on 6 images of digits" in evaluated.out
+
+    def test_one_search_is_one_object_of_json(self, igq: Igq, space: Path) -> None:
+        searched = igq("search", space, "--out", "tiny", "--trials", "4", "--no-rivals", "--json")
+        assert "reading images ..." in searched.err
+        found = json.loads(searched.out)
+        assert (found["study"], found["trials"]["ended"]) == ("tiny", 4)
+        assert found["comparisons"][0]["name"] == "best"
+        assert found["best"]["bops"] <= found["budget"]
 
     def test_classes_in_another_order_are_a_loud_warning(
         self, igq: Igq, space: Path, tmp_path: Path
@@ -284,27 +308,27 @@ class TestCommandsInARow:
         line[1] = space
         warned = igq(*line, "--out", "natural", "--engine", "eager")
         assert warned.code == 0
-        assert "WARNING: full precision's top-1 is " in warned.out
+        assert "WARNING: full precision's top-1 is " in warned.err
         right = igq(*line, "--out", "right", "--engine", "eager", "--classes", "alphabetical")
         assert right.code == 0
-        assert "WARNING" not in right.out
+        assert "WARNING" not in right.err
         assert igq("export", "right", "--out", "artifact").code == 0
         evaluated = igq("evaluate", "artifact", "--images", folder)
         top1 = float(re.search(r"top-1 ([\d.]+)%", evaluated.out)[1])  # type: ignore[index]
         assert top1 > 60
-        assert "WARNING" not in evaluated.out
+        assert "WARNING" not in evaluated.err
 
     def test_seeds_are_studies_of_their_own_and_compared(
         self, igq: Igq, space: Path, in_process: InMemoryTracker, tmp_path: Path
     ) -> None:
         line = ("search", space, "--out", "seeds", "--trials", "4", "--seeds", "2", "--seed", "3")
         searched = igq(*line)
-        assert (searched.code, searched.err) == (0, "")
+        assert_done(searched)
         assert "interval over seeds" in searched.out
         assert sorted(path.name for path in (tmp_path / "seeds").iterdir()) == ["seed-3", "seed-4"]
         folders = ("seeds/seed-3", "seeds/seed-4")
         compared = igq("compare", *folders, "--plot", "seeds.png")
-        assert (compared.code, compared.err) == (0, "")
+        assert_done(compared)
         for row in ("best", "uniform", "ilp", "random", "repaired"):
             assert re.search(rf"^\W*{row} ", compared.out, re.MULTILINE)
         assert (tmp_path / "seeds.png").exists()
@@ -312,12 +336,12 @@ class TestCommandsInARow:
 
     def test_a_budget_is_chosen_after_a_search_for_the_front(self, igq: Igq, space: Path) -> None:
         searched = igq("search", space, "--out", "front", "--front", "--trials", "20")
-        assert (searched.code, searched.err) == (0, "")
+        assert_done(searched)
         assert "KL on search images for BOPs" in searched.out
         for budget in ("uniform:1", "uniform:4"):
             out = f"artifacts/{budget.replace(':', '')}"
             exported = igq("export", "front", "--budget", budget, "--out", out)
-            assert (exported.code, exported.err) == (0, "")
+            assert_done(exported)
         refused = igq("export", "front", "--budget", "bops:1", "--out", "none")
         assert_refused(refused, "cheapest possible allocation's")
         assert_refused(igq("export", "front", "--budget", "8", "--out", "none"), "`budget` must be")
@@ -440,8 +464,8 @@ def test_a_search_that_is_interrupted_and_then_killed_loses_no_trial_and_runs_no
     wait_for_trials(interrupted, study, 3)
     interrupted.send_signal(signal.SIGINT)
     out, err = interrupted.communicate(timeout=120)
-    assert (interrupted.returncode, err) == (130, "")
-    assert "--resume" in out
+    assert (interrupted.returncode, out) == (130, "")
+    assert re.search(r"(?m)^Interrupted\. To go on: igq search .* --resume$", err)
     first = Kept.of(study)
     assert 2 <= len(first.trials) < trials  # one may have been noted and not told yet
     assert [run.info.status for run in first.parents] == ["KILLED"]
@@ -456,7 +480,7 @@ def test_a_search_that_is_interrupted_and_then_killed_loses_no_trial_and_runs_no
 
     resumed = start(space, "--resume")
     out, err = resumed.communicate(timeout=240)
-    assert (resumed.returncode, err) == (0, "")
+    assert_done(Outcome(resumed.returncode, out, err))
     kept = Kept.of(study)
     kept.assert_whole(trials)
     assert all(trial in kept.trials for trial in second.trials)

@@ -1,6 +1,7 @@
 # ruff: noqa: E501
 """Mistakes as a table: each has its exact message, exit code 2, no traceback, and leaves nothing."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -281,11 +282,11 @@ OTHERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "search demo --images nowhere --out study",
-        "`images` must be a folder, `digits`, or NAME:ROOT as timm.data.create_dataset takes them (torch/cifar10:/data), but got 'nowhere', which is none.",
+        "`images` must be a folder, a CSV or JSON file of labels, `digits`, or NAME:ROOT as timm.data.create_dataset takes them (torch/cifar10:/data), but got 'nowhere', which is none.",
     ),
     (
         "search demo --weights none.pth --out study",
-        "none.pth could not be read as weights: [Errno 2] No such file or directory: 'none.pth'",
+        "none.pth could not be read as weights: there is no such file.",
     ),
     (
         "search vit_tiny_w4a4 --num-classes 7 --images digits --out study",
@@ -317,7 +318,8 @@ def igq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
             main()
         captured = capsys.readouterr()
         assert list(folder.iterdir()) == []
-        return int(ended.value.code or 0), captured.out, captured.err
+        said = re.sub(r"(?m)^loading .* \.\.\.\n", "", captured.err)
+        return int(ended.value.code or 0), captured.out, said
 
     return run
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from pipeline.commands import bench as module
 from pipeline.commands.bench import bench, processor
 from tests.artifacts import digits_artifact
 
+PLAIN = "torch, full precision"
+
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory, model: nn.Module) -> Path:
@@ -26,27 +29,50 @@ def test_every_form_is_measured_beside_fp32_onnx(artifact: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     before = torch.get_num_threads()
-    found = bench(artifact, rounds=3, threads=1, batches=(1, 2))
+    found = bench(artifact, rounds=3, threads=1, batches=(1, 2), memory=False, without=[PLAIN])
     compiled = ["format onnx-igq"] if targets() else []
     onnx = ["fp32 ONNX", *compiled, "format onnx", "onnxruntime's int8 (dynamic)"]
-    torches = ["full precision", "fake-quantized", "deployed on igq's runtime"]
-    names = [*(f"torch, {form}" for form in torches), *onnx]
+    onnx += ["onnxruntime's MatMulNBits, 4 bits"]
+    openvino = ["OpenVINO's int8"] if find_spec("openvino") and find_spec("nncf") else []
+    torches = [
+        "torch, fake-quantized",
+        "torch, deployed on igq's runtime",
+        "torch's int8 (dynamic)",
+    ]
+    names = [*torches, *onnx, *openvino]
     assert [(row.name, row.batch) for row in found.rows] == [
         (name, batch) for batch in (1, 2) for name in names
     ]
     assert (found.baseline, found.threads, found.rounds) == ("fp32 ONNX", 1, 3)
     assert [row.speed for row in found.rows if row.name == "fp32 ONNX"] == [1.0, 1.0]
     assert all(row.low <= row.milliseconds <= row.high for row in found.rows)
-    assert len(found.missing) == 1 - len(compiled)
+    assert len(found.missing) == 2 - len(compiled) - len(openvino)
+    if not openvino:
+        assert found.missing[-1].startswith("OpenVINO's int8: openvino")
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+def test_peaks_are_those_of_a_process_for_each_form(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    others = ["torch, fake-quantized", "torch, deployed on igq's runtime", "torch's int8 (dynamic)"]
+    found = bench(artifact, rounds=2, threads=1, batches=(2, 1), without=others)
+    two, one = (row.peak_megabytes for row in found.rows)
+    assert one is not None
+    assert two is not None
+    assert two >= one > 0
 
 
 def test_without_onnx_it_says_what_to_install(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    found = bench(artifact, rounds=2, batches=(1,))
-    assert len(found.rows) == 3
+    found = bench(artifact, rounds=2, batches=(1,), memory=False)
+    assert len(found.rows) == 4
+    assert {row.peak_megabytes for row in found.rows} == {None}
     assert found.baseline == "torch, full precision"
     assert found.missing == (
         "ONNX: onnx and onnxruntime must be installed: pip install 'igq-vit[onnx]'",
@@ -78,10 +104,11 @@ def test_the_command_prints_a_table_that_names_the_processor(
         assert not ended.value.code
         return capsys.readouterr().out
 
-    shown = printed("--rounds", 2, "--batch", 3, "--threads", 1)
+    shown = printed("--rounds", 2, "--batch", 3, "--threads", 1, "--no-memory")
     assert processor() in shown
     assert "torch, deployed on igq's runtime      3" in shown
     assert "threads: 1, medians of 2 rounds" in shown
     assert "Not measured: ONNX: onnx and onnxruntime must be installed" in shown
-    found = json.loads(printed("--rounds", 2, "--batch", 3, "--json"))
+    few = ("--without", "torch, fake-quantized", "--no-memory")
+    found = json.loads(printed("--rounds", 2, "--batch", 3, "--json", *few))
     assert [row["batch"] for row in found["rows"]] == [3, 3, 3]

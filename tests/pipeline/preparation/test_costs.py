@@ -71,7 +71,16 @@ class TestBudget:
         for groups in ([1, 2, 4, 8], [2, 4]):
             assert resolve("overhead:50%", num_groups=groups).budget == int(1.5 * one)
 
-    @pytest.mark.parametrize("budget", ["bops:1", "overhead:0.001%", "uniform:1"])
+    def test_overhead_that_nothing_meets_is_refused_as_it_is_written(
+        self, resolve: Resolve, layers: tuple[Layer, ...]
+    ) -> None:
+        least = bops_of(layers, (2, 4)).minimum / bops_of(layers, (1,)).minimum - 1
+        rule = "`budget` must be at least the cheapest possible allocation's overhead of "
+        said = f"{rule}{least:.2%}, but got overhead 0.00%."
+        with pytest.raises(InfeasibleBudgetError, match=f"^{re.escape(said)}$"):
+            resolve("overhead:0.001%", num_groups=[2, 4])
+
+    @pytest.mark.parametrize("budget", ["bops:1", "uniform:1"])
     def test_a_budget_that_nothing_meets_is_refused_with_the_cheapest_possible(
         self, resolve: Resolve, layers: tuple[Layer, ...], budget: str
     ) -> None:

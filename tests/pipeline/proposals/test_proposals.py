@@ -331,7 +331,7 @@ class TestInterruption:
         proposals = reopen()
         proposal = proposals.ask()
         proposals.tell(outcome(proposal))
-        _cut_after(journal, lambda record: "user_attr" in record and "state" in record["user_attr"])
+        _cut_after(journal, lambda record: "end" in record.get("user_attr", {}))
         assert frozen(journal)[0].state is TrialState.RUNNING
 
         again = reopen()

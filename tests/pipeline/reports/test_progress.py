@@ -1,6 +1,7 @@
 """The progress of a command, where people watch and where they do not."""
 
 import io
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -49,6 +50,19 @@ class TestTerminalDisplay:
                 for done in range(11):
                     advance(done / 10)
         assert file.getvalue().splitlines() == ["reading images ...", "fitting ..."]
+
+    def test_a_step_that_says_nothing_for_long_is_said_to_go_on(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pipeline.reports.progress.QUIET_SECONDS", 0.05)
+        file = io.StringIO()
+        with TerminalDisplay(Console(file=file)) as display:
+            display.step("compiling")
+            end = time.monotonic() + 10
+            while file.getvalue().count("\n") < 3 and time.monotonic() < end:
+                time.sleep(0.01)
+        lines = file.getvalue().splitlines()
+        assert lines[:3] == ["compiling ...", *["  compiling: 0 s so far"] * 2]
 
     def test_the_time_left_leaves_out_how_long_workers_took_to_start(
         self, trial: Make, monkeypatch: pytest.MonkeyPatch

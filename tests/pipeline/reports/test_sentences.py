@@ -75,6 +75,7 @@ def test_the_search_can_be_typed_again() -> None:
     )
     assert search_command(definition(), 64) == command
     assert search_command(definition(front=True), 64) == f"{command} --front"
+    assert search_command(definition(), 64, rivals=False) == f"{command} --no-rivals"
     sources = {"calibration": "train", "search": "a", "validation": "b", "final": "a"}
     apart = search_command(definition(sources=sources), 64)
     assert "--images a --calibration train --validation b" in apart

@@ -51,13 +51,14 @@ class TestComparisonTable:
     def test_has_a_row_for_each_allocation_with_its_errors(self) -> None:
         best = row("best", difference=None, top1_difference=None)
         shown = text(comparison_table([best, row("uniform")], "On 500 images", "images", 0.8))
-        first, second = (line for line in shown.splitlines() if "0.2500" in line)
-        for value in ("best", "1.234e+05", "3.1%", "12,345", "0.2500 ± 0.0100", "50.00%", "0.625"):
-            assert value in first
-            assert value in second or value == "best"
-        for value in ("-0.5000 ± 0.0200", "better", "+3.00 ± 1.00"):
-            assert value in second
-            assert value not in first
+        named = [line.split() for line in shown.splitlines() if line.strip().startswith("best")]
+        first, costs = (" ".join(words) for words in named)
+        named = [line.split() for line in shown.splitlines() if line.strip().startswith("uni")]
+        second, its_costs = (" ".join(words) for words in named)
+        assert first == "best 0.2000 0.2500 ± 0.0100"
+        assert second == "uniform 0.2000 0.2500 ± 0.0100 -0.5000 ± 0.0200 better"
+        assert costs == "best 1.234e+05 (+3.1%) 12,345 50.00% 0.625"
+        assert its_costs == "uniform 1.234e+05 (+3.1%) 12,345 50.00% 0.625 +3.00 ± 1.00"
         assert "On 500 images" in shown
         assert "interval over images" in shown
         assert "top-1 80.00%" in shown
@@ -86,13 +87,28 @@ class TestComparisonTable:
 
     def test_its_headings_say_what_is_subtracted_from_what(self) -> None:
         shown = " ".join(text(comparison_table([row("best")], "", "images")).split())
-        for words in ("difference in KL", "(best minus this)", "top-1 gain", "(points)"):
+        for words in (
+            "difference in KL",
+            "(best minus this)",
+            "gain: top-1 of the best",
+            "(points)",
+        ):
             assert words in shown
+
+    def test_80_columns_hold_it_and_nothing_is_cut(self) -> None:
+        rows = [row("best"), row("uniform", passes=123_456_789.0, size=86_543_210.0)]
+        console = Console(file=io.StringIO(), width=80)
+        console.print(comparison_table(rows, "On 500 images", "images", 0.8))
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert max(map(len, shown.splitlines())) <= 80
+        assert "…" not in shown
+        for value in ("1.234e+05, 86.5 MB", "123,456,789", "+3.00 ± 1.00", "-0.5000 ± 0.0200"):
+            assert value in shown
 
     def test_does_without_labels(self) -> None:
         shown = text(comparison_table([row("best", top1=None)], "On 500 images", "images"))
         assert "size" not in shown
-        assert "full precision" not in shown
+        assert "full precision: top-1" not in shown
         assert "0.2500" in shown
 
 

@@ -17,7 +17,7 @@ runtime = pytest.importorskip("onnxruntime")
 
 import igq  # noqa: E402
 from igq import ArtifactError, Rotation, Scheme, UnsupportedModelError  # noqa: E402
-from igq.formats import format_named  # noqa: E402
+from igq.formats import format_named, verify  # noqa: E402
 from igq.formats.onnx import standard, verification, write_onnx  # noqa: E402
 from igq.formats.onnx.plain import plain_graph  # noqa: E402
 from igq.quantized import quantized_weights  # noqa: E402
@@ -181,6 +181,15 @@ class TestFile:
         other = write_onnx(quantized, tmp_path / "other") / "preprocessing.json"
         config = json.loads(other.read_text())["config"]
         assert (config["input_size"], config["mean"]) == ([1, 8, 8], [0.5])
+
+    def test_comes_with_the_names_of_classes_where_they_are_noted(
+        self, quantized: nn.Module, written: Path, tmp_path: Path
+    ) -> None:
+        assert not (written / "classes.json").exists()
+        names = [f"class {number}" for number in range(10)]
+        named = write_onnx(quantized, tmp_path / "named", notes={"classes": names})
+        assert json.loads((named / "classes.json").read_text()) == names
+        assert verify(named).kind == "onnx"
 
     def test_is_the_format_onnx(self) -> None:
         assert format_named("onnx") is write_onnx

@@ -1,0 +1,115 @@
+"""The speed of a space's model on this machine, tried for about two seconds."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+import igq
+from igq.quantized import Execution
+from pipeline.data import ImageSource
+from search_spaces import SearchSpace
+
+BATCH = 8
+"""Most images at once; a trial has as many between two reports, with 64 search images."""
+EACH = 2 / 3
+"""Seconds for each of the three things that are tried (our choice)."""
+COMPILED = 1.1
+"""Full-precision passes of a compiled candidate (docs/reports/0027-candidate-cost.md)."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of one image on this machine.
+
+    >>> Rates(reading=0.01, full=0.02, quantized=0.03).full
+    0.02
+    """
+
+    reading: float
+    """From the file to the model's input."""
+    full: float
+    """One pass of the full-precision model."""
+    quantized: float
+    """One pass of a quantized model, with as many threads as a worker has."""
+
+
+def probe(
+    space: SearchSpace,
+    model: nn.Module,
+    source: ImageSource,
+    execution: Execution,
+    threads: int,
+) -> Rates:
+    """Try how fast images are read and pass through the model; `threads` are those of a worker.
+
+    A compiled model is not tried, as compiling takes long: its time follows from a report.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    reading = seconds_each(lambda count: [source.read(i) for i in range(count)], source.size)
+    images = torch.stack([source.read(place % source.size)[0] for place in range(BATCH)])
+    images = images.to(next(model.parameters()).device)
+    full = seconds_each(_passes(model, images), BATCH)
+    with with_threads(threads):
+        if execution.compiled:
+            return Rates(reading, full, COMPILED * seconds_each(_passes(model, images), BATCH))
+        quantized = _quantized(space, model, images)
+        return Rates(reading, full, seconds_each(_passes(quantized, images), BATCH))
+
+
+def seconds_each(run: Callable[[int], object], most: int, seconds: float = EACH) -> float:
+    """Return the seconds that one of several takes, at most so many at once.
+
+    `run` takes how many; it is called for about `seconds`, once at least.
+
+    >>> seconds_each(lambda count: sum(range(count)), most=9, seconds=0.001) < 0.1
+    True
+    """
+    once = _seconds(run, 1)  # the first also pays for what later ones find ready
+    if once < seconds:
+        once = _seconds(run, 1)
+    count = max(1, min(most, int(seconds / 2 / max(once, 1e-9))))
+    end, times = perf_counter() + seconds - 2 * once, [once]
+    while perf_counter() < end:
+        times.append(_seconds(run, count) / count)
+    return median(times[1:] or times)
+
+
+@contextmanager
+def with_threads(threads: int) -> Iterator[None]:
+    """Have torch compute with so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds(run: Callable[[int], object], count: int) -> float:
+    start = perf_counter()
+    run(count)
+    return perf_counter() - start
+
+
+def _passes(model: nn.Module, images: Tensor) -> Callable[[int], object]:
+    def run(count: int) -> object:
+        with torch.inference_mode():
+            return model(images[:count]).cpu()
+
+    return run
+
+
+def _quantized(space: SearchSpace, model: nn.Module, images: Tensor) -> nn.Module:
+    """Return the model with one number of groups everywhere; values do not change the time."""
+    weights, activations = space.base_bits
+    groups = space.num_groups[len(space.num_groups) // 2]
+    candidates = igq.fit(igq.observe(model, images[:1], space.scheme), (groups,), activations)
+    chosen = candidates.select(igq.uniform(candidates.layers, groups))
+    return igq.quantize(model, chosen, weights)

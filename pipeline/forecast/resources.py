@@ -1,0 +1,92 @@
+"""The memory and disk that a search needs, estimated from sizes, beside what this machine has."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.draw import KEPT
+from pipeline.evaluation.objective import MEMORY
+from pipeline.forecast.work import Work
+from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION
+
+FLOAT = 4
+"""Bytes of a value."""
+COPIES = 3
+"""Models that a worker holds: the one it was sent, its weights' values, and the quantized one."""
+A_TRIAL = 100
+"""Bytes of a trial in the journal for each image and each layer (our measurement)."""
+TRACKED = 20_000
+"""Bytes of a trial in MLflow's store (our measurement)."""
+EMPTY_STORE = 1_000_000
+"""Bytes of an empty one, with the figures (our measurement)."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Bytes that a search needs, and those that are there; None where the system does not tell."""
+
+    driver: int
+    """Memory of this process."""
+    worker: int
+    """Memory of each worker."""
+    memory_left: int | None
+    disk: int
+    """Bytes that the study's folder grows to."""
+    disk_left: int | None
+
+
+def resources_of(work: Work, parameters: int, image_bytes: int, base: int) -> Resources:
+    """Return what a search needs; `base` are the bytes of a process that has loaded its packages.
+
+    `image_bytes` are those of one image as the model's input.
+    """
+    images, weights = work.images, FLOAT * parameters
+    held = image_bytes * (images[CALIBRATION] + images[SEARCH])
+    held += sum(min(KEPT, image_bytes * images[purpose]) for purpose in (VALIDATION, FINAL))
+    activations = FLOAT * sum(layer.tokens * layer.channels for layer in work.layers)
+    kept = min(MEMORY, activations * images[SEARCH] * work.request.num_trials)
+    worker = base + COPIES * weights + image_bytes * images[SEARCH] + kept
+    rivals = 2 * work.trials if work.rivals else 0
+    journal = A_TRIAL * (images[SEARCH] + len(work.layers)) * (work.trials + rivals)
+    codes = parameters * len(work.request.space.options.weight_bits)
+    disk = codes + journal + TRACKED * work.trials + EMPTY_STORE
+    return Resources(
+        driver=base + COPIES * weights + held + kept,
+        worker=worker,
+        memory_left=memory_left(),
+        disk=disk,
+        disk_left=disk_left(work.request.out),
+    )
+
+
+def memory_taken() -> int:
+    """Return the bytes of this process; 0 where the system does not tell.
+
+    >>> memory_taken() >= 0
+    True
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_left() -> int | None:
+    """Return the bytes that new processes may take; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, IndexError):
+        return None
+    return 1024 * int(found)
+
+
+def disk_left(folder: Path) -> int | None:
+    """Return the free bytes where a folder is, or will be; None where the system does not tell."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        return shutil.disk_usage(there).free
+    except OSError:
+        return None

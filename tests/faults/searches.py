@@ -1,0 +1,121 @@
+"""Searches as commands of their own, and the check that nothing of them was lost or doubled."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import pytest
+
+import search_spaces
+from igq import Observation
+from pipeline.commands.driving import Driving
+from pipeline.commands.status import Status, status
+from pipeline.errors import StudyError
+from pipeline.evaluation.objective import Objective
+from pipeline.preparation.prepare import prepare
+from pipeline.preparation.study import Study
+from pipeline.study.folder import Folder
+from pipeline.study.progress import SilentDisplay
+from pipeline.study.request import Engine, Request
+from tests.clusters import igq
+
+TRIALS = 16
+PATIENCE = float(os.environ.get("IGQ_PATIENCE", "240"))
+"""Seconds for each step of a fault; loaded machines want more."""
+
+
+@dataclass
+class Search:
+    """A search of the tiny space in a folder."""
+
+    space: Path
+    folder: Path
+    process: "subprocess.Popen[str]"
+
+    @property
+    def status(self) -> Status | None:
+        """The state of the search; None before there is one."""
+        try:
+            return status(self.folder)
+        except StudyError:
+            return None
+
+    @property
+    def ended(self) -> int:
+        found = self.status
+        return 0 if found is None else found.trials.ended
+
+    def reaches(self, trials: int) -> None:
+        """Wait until so many trials have ended."""
+        self.waits(lambda: self.ended >= trials, f"{trials} trials")
+
+    def waits(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, f"before {what}: {self.process.communicate()[0]}"
+            assert time.monotonic() < end, f"no {what} in {PATIENCE} s: {self.status}"
+            time.sleep(0.2)
+
+    def ends(self, code: int = 0) -> str:
+        """Wait for the end; return what was printed."""
+        printed, _ = self.process.communicate(timeout=PATIENCE)
+        assert self.process.returncode == code, printed
+        return printed
+
+    @property
+    def driver(self) -> Driving:
+        found = Driving.read(Folder(self.folder).driver)
+        assert found is not None
+        return found
+
+
+def begin(space: Path, folder: Path, *options: str, **environment: str) -> Search:
+    """Start a search of sixteen trials."""
+    few = ["--trials", str(TRIALS), "--no-rivals", "--engine", "eager", "--out", str(folder)]
+    return Search(space, folder, igq("search", str(space), *few, *options, **environment))
+
+
+def check_sound(
+    search: Search, failed: int = 0, asked: int = TRIALS, store: Path | None = None
+) -> None:
+    """Check that no trial is lost, doubled or left running, and that the best is what it says."""
+    study = Study.open(search.folder)
+    trials = study.trials()
+    assert len(trials) == asked, "lost"
+    tried = Counter((trial.proposal.origin, trial.proposal.allocation) for trial in trials)
+    assert set(tried.values()) == {1}, "doubled"
+    assert sum(trial.error is not None for trial in trials) == failed
+    assert all(t.started is not None and t.started <= (t.ended or 0) for t in trials)
+    check_tracked(store or search.folder / "mlflow.db", asked, failed)
+    check_best(search)
+
+
+def check_tracked(store: Path, asked: int, failed: int) -> None:
+    """Check MLflow's store: each trial once, none left RUNNING."""
+    with closing(sqlite3.connect(store)) as opened:
+        tags = opened.execute("SELECT value FROM tags WHERE key = 'igq.trial'").fetchall()
+        states = Counter(row[0] for row in opened.execute("SELECT status FROM runs"))
+    assert len(tags) == len(set(tags)) == asked
+    assert states["RUNNING"] == 0
+    assert states["FAILED"] == failed
+
+
+def check_best(search: Search) -> None:
+    """Evaluate the best again."""
+    best = json.loads(Folder(search.folder).result.read_text())["best"]
+    space = search_spaces.load(search.space)
+    request = Request(space, search.folder, trials=TRIALS, resume=True, engine=Engine.EAGER)
+    study = Study.create(request, SilentDisplay())
+    trial = next(one for one in study.trials() if one.number == best["trial"])
+    task = prepare(study, SilentDisplay()).task
+    seen = reduce(add, Objective(task).evaluate(trial.proposal.allocation), Observation())
+    assert seen.kl == pytest.approx(best["search_kl"], rel=1e-5)

@@ -1,0 +1,50 @@
+"""A disk that is full at every stage: one message, a whole study, and a way on with room."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.searches import begin, check_sound
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes; only root can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a disk of our own cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room that is left."""
+    filler = disk / "filler"
+    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=1k"], capture_output=True)
+    return filler
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("stage", [0, 1, 6, 15], ids=lambda ended: f"after {ended}")
+def test_a_full_disk_ends_a_search_that_goes_on_with_room(
+    disk: Path, space: Path, tmp_path: Path, stage: int
+) -> None:
+    local = ["--workers", "1", "--tracking", f"sqlite:///{tmp_path}/mlflow.db"]
+    folder = disk / "study"
+    search = begin(space, folder, *local)
+    if stage:
+        search.reaches(stage)
+    else:
+        search.waits((folder / "study.json").exists, "study")
+    filler = fill(disk)
+    printed = search.ends(code=2)
+    assert "No space left on device" in printed
+    assert "Traceback" not in printed
+    filler.unlink()
+    again = begin(space, folder, *local, "--resume")
+    again.ends()
+    check_sound(again, store=tmp_path / "mlflow.db")

@@ -1,0 +1,46 @@
+"""A cluster that wants a token, and a driver that has none: said within seconds."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clusters import THIS_CHECKOUT
+
+CHECK = "from pipeline.cluster.ray import RayCluster; RayCluster('{address}').check()"
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[str]:
+    """The address of a cluster with a token."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ray = Path(sys.executable).with_name("ray")
+    command = [str(ray), "start", "--head", "--block", f"--port={port}", "--num-cpus=0"]
+    command += ["--include-dashboard=false", "--node-ip-address=127.0.0.1"]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        head = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | token)
+    while "Ray runtime started" not in log.read_text():
+        assert head.poll() is None, log.read_text()
+        time.sleep(0.2)
+    yield f"127.0.0.1:{port}"
+    head.terminate()
+    head.wait(30)
+
+
+@pytest.mark.faults
+def test_without_token_or_mode_the_error_comes_at_once(closed: str, tmp_path: Path) -> None:
+    bare = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    bare |= THIS_CHECKOUT | {"HOME": str(tmp_path)}
+    begun = time.monotonic()
+    code = CHECK.format(address=closed)
+    run = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True)
+    assert time.monotonic() - begun < 30  # mostly the imports of Ray and torch
+    assert "it wants a token that this process does not have" in run.stderr.splitlines()[-1]

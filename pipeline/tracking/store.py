@@ -18,6 +18,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
+from mlflow.tracking._tracking_service import utils
 
 ATTEMPTS, PAUSE = 6, 1.0
 """Attempts to open a store that another process makes, and seconds after the first of them."""
@@ -66,7 +67,12 @@ def opened(uri: str, name: str, artifacts: Path | None) -> tuple[MlflowClient, s
 
 
 def connect(uri: str) -> MlflowClient:
-    """Return a client; a store is tried first, because MLflow would retry for minutes."""
+    """Return a client; a store is tried first, because MLflow would retry for minutes.
+
+    MLflow remembers for the whole process where a run's artifacts lie, by the run's id alone, which
+    a copy of a store has as well: it is made to look again.
+    """
+    getattr(utils, "_artifact_repos_cache", {}).clear()
     if uri.startswith("sqlite"):
         try_sqlite(uri)
     elif is_database(uri):

@@ -362,7 +362,10 @@ def test_a_copied_store_keeps_its_artifacts_beside_it_and_the_original_as_it_was
     copy = tmp_path / "copied 100%"
     shutil.copytree(store, copy)
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
-    record(copy, complete(0), complete(1))
+    tracker = MlflowTracker(sqlite_uri(copy))
+    tracker.start(replace(STUDY, name="copied"))
+    tracker.record(complete(1))
+    finish(tracker)
     assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
     for run in (parent_run(copy), *children(copy)):
         assert run.info.artifact_uri.startswith(copy.resolve().as_uri())

@@ -12,6 +12,7 @@ from tests import clusters
 from tests.clusters import ROOT, Nodes
 from tests.pipeline.conftest import SPACE, make_model
 
+collect_ignore = ["patched"]  # it changes whatever imports it
 HERE = Path(__file__).parent / "patched"
 CHUNK_SECONDS = "0.1"
 """A trial has eight chunks."""

@@ -47,7 +47,7 @@ def overview(journal: Path, name: str) -> Overview:
     if not journal.exists() or not journal.stat().st_size:
         return Overview()
     with reading(journal):
-        return _counted(load_journal(journal, name).get_trials(deepcopy=False))
+        return _counted(load_journal(journal, name, running=True).get_trials(deepcopy=False))
 
 
 def _counted(trials: Sequence[FrozenTrial]) -> Overview:

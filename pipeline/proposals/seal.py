@@ -72,17 +72,23 @@ def sealed_part(journal: Path) -> bytes:
     """
     seal = seal_of(journal)
     noted = read_sealed(seal) if seal.exists() else None  # first: a running search writes it last
-    content = journal.read_bytes() if journal.is_file() else b""
     if noted is None:
         if name_of(journal) is not None and journal.exists():
             raise damaged(seal, "there is no such file")
-        return content[: content.rfind(b"\n") + 1]
+        return whole_lines(journal)
+    content = journal.read_bytes() if journal.is_file() else b""
     size, digest = noted.get("bytes"), noted.get("sha256")
     if not isinstance(size, int) or not 0 <= size <= len(content):
         raise damaged(journal, f"it has {len(content)} bytes of {size}")
     if hashlib.sha256(content[:size]).hexdigest() != digest:
         raise damaged(journal, "its content is not that of its digest")
     return content[:size]
+
+
+def whole_lines(journal: Path) -> bytes:
+    """Return a journal without the line that a driver is writing, or died over."""
+    content = journal.read_bytes() if journal.is_file() else b""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def seal_journal(journal: Path, study: str) -> None:

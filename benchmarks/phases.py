@@ -105,7 +105,7 @@ def parts_of(common: Common, cluster: Cluster, steps: int) -> dict[str, list[Par
     passes = sensitivity_passes(common.model, candidates.layers, len(candidates.num_groups), images)
     batches = predicted_batches(candidates, images)
     share = predicted_passes(images, len(candidates.num_groups)) / batches
-    pieces = cut([1.0] * batches, max(PARTS, 2 * cluster.count))
+    pieces = cut([1.0] * batches, max(PARTS, 2 * cluster.count()))
     corrected = Part("correct", correct_weights, (4, steps), correction_passes(images, steps))
     every = grouped(candidates.layers)
     return {

@@ -144,12 +144,12 @@ def _in_parts(
     """Let workers score whole batches of the images; the scores are those of one process."""
     blocks = list(images.blocks(_batch(task), MEMORY))  # all are read before workers start
     whole = reduce(add, blocks)
-    size = _batch(task) * max(1, len(whole) // (2 * workers.count * _batch(task)))
+    size = _batch(task) * max(1, len(whole) // (2 * workers.count() * _batch(task)))
     parts = [
         Part(str(a), score_part, whole[a : a + size], float(min(size, len(whole) - a)))
         for a in range(0, len(whole), size)
     ]
-    light = replace(task, images=task.images[:0])
+    light = replace(task, images=task.images[:0], reference=task.reference[:0])
     shared = copy.deepcopy(model).cpu(), light, tuple(allocations), len(whole)
     found = {part.name: scores for part, scores in workers.map(shared, parts, progress)}
     rows = [found[part.name] for part in parts]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from igq.costs import Number
 from igq.layer import Layer
 from igq.progress import Progress
 
@@ -26,7 +27,7 @@ class Part:
     compute: Compute
     """A function of a module: workers import it."""
     argument: Any
-    passes: float
+    passes: Number
     """Image-forward-passes that take about as long."""
 
 
@@ -34,9 +35,8 @@ class Part:
 class Workers(Protocol):
     """Computes parts of work."""
 
-    @property
     def count(self) -> int:
-        """How many parts are computed at once."""
+        """Return how many parts are computed at once; a cluster may be asked for it."""
 
     @property
     def where(self) -> str:
@@ -52,13 +52,13 @@ class Workers(Protocol):
         """
 
 
-def worth(workers: Workers, passes: float, layers: Iterable[Layer]) -> bool:
+def worth(workers: Workers, passes: Number, layers: Iterable[Layer]) -> bool:
     """Return whether workers save more than their start takes.
 
     It follows from counts, not from a clock.
     """
     products = sum(layer.tokens * layer.channels * layer.outputs for layer in layers)
-    return workers.count > 1 and passes * products >= WORTH_WORKERS
+    return workers.count() > 1 and passes * products >= WORTH_WORKERS
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,8 @@ class Here:
 
     device: str = "cpu"
 
-    @property
     def count(self) -> int:
-        """One part at a time."""
+        """Return 1: one part at a time."""
         return 1
 
     @property

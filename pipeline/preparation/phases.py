@@ -76,7 +76,7 @@ def ensure(phases: Sequence[Phase], common: Any, workers: Workers, results: Resu
 
     def compute(missing: Sequence[Path]) -> None:
         due = [phase for phase in phases if phase.wanted.path in missing]
-        together = [due] if workers.count > 1 and due else [[phase] for phase in due]
+        together = [due] if workers.count() > 1 and due else [[phase] for phase in due]
         for some in together:
             _compute(some, common, workers, results)
 
@@ -135,7 +135,7 @@ def measuring(
     compute = measure_layers if common.weights is None else measure_layers_by_part
     steps = len(stages(common.model))
     shares = [1 - stage_of(layer) % steps / steps for layer in every]
-    pieces = cut(shares, max(PARTS, 2 * workers.count))
+    pieces = cut(shares, max(PARTS, 2 * workers.count()))
     total = sum(shares)
     return [
         Part(

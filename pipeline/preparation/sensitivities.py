@@ -56,7 +56,7 @@ def sensing(study: Study, common: Common, workers: Workers) -> list[Phase]:
 def _predicting(study: Study, common: Common, workers: Workers) -> Phase:
     path, images = predicted_file(study), len(common.images)
     batches = predicted_batches(common.candidates, images)
-    pieces = cut([1.0] * batches, max(PARTS, 2 * workers.count))
+    pieces = cut([1.0] * batches, max(PARTS, 2 * workers.count()))
     passes = predicted_passes(images, len(common.candidates.num_groups))
     parts = [
         Part(f"{path.stem}: {a} to {b}", predict_batches, (a, b), passes * (b - a) / batches)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -59,9 +58,12 @@ class RayCluster:
                 self._share(machines())
                 check_nodes(versions())
 
-    @cached_property
     def count(self) -> int:
-        """How many parts of work are computed at once, as far as is known before Ray starts."""
+        """Return how many parts of work are computed at once, as far as is known before Ray starts.
+
+        Raises:
+            ClusterError: the cluster cannot be asked.
+        """
         if self.workers is not None:
             return self.workers
         if self.address is None:
@@ -74,7 +76,9 @@ class RayCluster:
     @property
     def where(self) -> str:
         """The workers, in words."""
-        return f"{self.count} worker{'s' * (self.count > 1)} of Ray"
+        if self.workers is None:
+            return "workers of Ray"
+        return f"{self.workers} worker{'s' * (self.workers > 1)} of Ray"
 
     def map(
         self, shared: Any, parts: Sequence[Part], progress: Progress

@@ -1,6 +1,7 @@
 """Every form that this machine has is measured at each size of batch, and the others are named."""
 
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_the_command_prints_a_table_that_names_the_processor(
 
     shown = printed("--rounds", 2, "--batch", 3, "--threads", 1, "--no-memory")
     assert processor() in shown
-    assert "torch, deployed on igq's runtime      3" in shown
+    assert re.search(r"torch, deployed on igq's runtime +3 ", shown)
     assert "threads: 1, medians of 2 rounds" in shown
     assert "Not measured: ONNX: onnx and onnxruntime must be installed" in shown
     few = ("--without", "torch, fake-quantized", "--no-memory")

@@ -13,7 +13,8 @@ from pipeline.study.folder import Folder, exclusive
 from pipeline.study.progress import Display
 from pipeline.study.request import Request
 from pipeline.tracking import InMemoryTracker, StudyRun
-from pipeline.tracking.mlflow import MlflowTracker, find_study
+from pipeline.tracking.mlflow import MlflowTracker
+from pipeline.tracking.store import find_study
 from tests.pipeline.commands.test_search import Interrupted
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("searches")]

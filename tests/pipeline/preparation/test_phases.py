@@ -91,9 +91,12 @@ class Interrupted:
     """Computes parts in this process, and is interrupted after some."""
 
     after: int
-    count: int = 1
+    most: int = 1
     where: str = "here"
     computed: list[str] = field(default_factory=list)
+
+    def count(self) -> int:
+        return self.most
 
     def map(
         self, shared: Any, parts: Sequence[Part], progress: Progress
@@ -136,7 +139,7 @@ def test_a_phase_goes_on_behind_its_last_part(tmp_path: Path, damage: bool) -> N
 
 
 def test_several_workers_compute_all_phases_together(tmp_path: Path) -> None:
-    workers = Interrupted(after=9, count=2)
+    workers = Interrupted(after=9, most=2)
     paths = [tmp_path / "cache" / f"doubles_{i}.json" for i in range(2)]
     ensure([phase(path) for path in paths], 3, workers, Results(tmp_path))
     assert len(workers.computed) == 8

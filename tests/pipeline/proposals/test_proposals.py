@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igq import Allocation, Limits, Observation
 from pipeline.errors import StudyError
 from pipeline.proposals import Proposals, read_trials
-from pipeline.proposals.journal import JournalSeal
+from pipeline.proposals.seal import JournalSeal
 from pipeline.study.budgets import BudgetSchedule
 from pipeline.study.request import Sampler
 from pipeline.study.trials import Origin, Proposal, State, Trial
@@ -275,6 +275,7 @@ class TestEditedJournals:
         edited = text.replace('"kls":', '"other":') if old == '"kls",' else text.replace(old, new)
         assert edited != text
         journal.write_text(edited)
+        JournalSeal(journal).renew()  # whoever edits may seal too
         rule = rf"journal\.log must be the journal of a study, but is damaged \(.*{said}.*\); put"
         with pytest.raises(StudyError, match=rule):
             read_trials(journal, "study", wide)

@@ -152,7 +152,7 @@ class TestRounds:
 
         def played(few: Sequence[Trial], count: int, kl: Callable[[int, int], float]) -> Any:
             def measure(*arguments: Any) -> Any:
-                contenders, images, progress = arguments[3:]
+                contenders, images, progress, _ = arguments[3:]
                 progress(1.0)
                 places = images.values.flatten().long().tolist()
                 numbers = [contender.trial.number for contender in contenders]

@@ -12,9 +12,12 @@ from tests.faults.searches import begin, check_sound
 
 
 def workers_of(nodes: Nodes, *names: str) -> list[int]:
-    """The processes in which trials of these nodes run: children of their raylets."""
+    """The processes in which trials of these nodes run: children of their raylets.
+
+    Ray names one that is idle for our class, and one at work for the class that Tune makes of it.
+    """
     raylets = ",".join(str(pid) for name in names for pid in nodes.processes(name, "raylet"))
-    command = ["pgrep", "-P", raylets, "-f", "ray::IgqTrial"]
+    command = ["pgrep", "-P", raylets, "-f", "ray::(IgqTrial|_Inner)"]
     return list(map(int, subprocess.run(command, capture_output=True, text=True).stdout.split()))
 
 

@@ -159,4 +159,4 @@ def _reason(trial: Trial) -> str:
     if (error := trial.get_pickled_error()) is not None:
         return f"{type(error).__name__}: {error}"
     lines = str(trial.get_error() or "").strip().splitlines()
-    return lines[-1] if lines else "its worker was lost"
+    return lines[-1] if lines else "ActorDiedError: its worker was lost"

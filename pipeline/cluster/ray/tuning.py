@@ -5,6 +5,7 @@ The feed decides what is tried and when a trial stops.
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -96,26 +97,39 @@ class _Proposals(Searcher):
     def __init__(self, feed: ProposalFeed, room: Callable[[], int]) -> None:
         super().__init__()
         self.feed = feed
-        self.lost = (0, "")  # the trial that last lost a worker, and how: Tune does not pass it on
+        self.lost = (0, "", False)  # the trial that went wrong last, how, and whether it had begun
         self._room, self._known, self._looked = room, 0, float("-inf")
-        self._live: set[str] = set()
+        self._live: dict[str, dict[str, Any]] = {}
+        self._again: list[dict[str, Any]] = []
+        self._tries: Counter[int] = Counter()
 
     @_through_tune()
     def suggest(self, trial_id: str) -> Any:
         if len(self._live) >= self._room_now():
             return None
+        config = self._again.pop() if self._again else self._proposed()
+        if config is None:
+            return None if self._live else Searcher.FINISHED
+        self._live[trial_id] = config
+        return config
+
+    def _proposed(self) -> dict[str, Any] | None:
         proposal = self.feed.next()
         if proposal is None:
-            return Searcher.FINISHED
-        self._live.add(trial_id)
+            return None
         # As pairs: Tune would flatten, merge and copy a mapping key by key.
         return {"number": proposal.number, "allocation": proposal.allocation.entries}
 
     @_through_tune()
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        self._live.discard(trial_id)
-        if error:
-            number, reason = self.lost
+        config = self._live.pop(trial_id, None)
+        if not error:
+            return
+        number, reason, begun = self.lost
+        if config is not None and not begun and self._tries[number] < RETRIES:
+            self._tries[number] += 1  # Tune tries again what had begun, nothing else
+            self._again.append(config)
+        else:
             self.feed.finish(number, 0.0, reason)
 
     def _room_now(self) -> int:
@@ -151,7 +165,8 @@ class _Reports(FIFOScheduler):
         return str(TrialScheduler.STOP if ended else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._proposals.lost = (trial.config["number"], _reason(trial))
+        begun = trial.status == Trial.RUNNING
+        self._proposals.lost = (trial.config["number"], _reason(trial), begun)
 
 
 def _reason(trial: Trial) -> str:

@@ -204,7 +204,8 @@ class _Targets:
         first = self._computed(images[:BATCH_SIZE])
         each = sum(output[:1].nbytes for output in first)
         if each * len(images) <= KEPT:
-            rest = [self._computed(some) for some in images[BATCH_SIZE:].split(BATCH_SIZE)]
+            later = images[BATCH_SIZE:].split(BATCH_SIZE)
+            rest = [self._computed(some) for some in later if len(some)]
             self._kept = [torch.cat(outputs) for outputs in zip(first, *rest, strict=True)]
 
     def inputs(self, drawn: list[int]) -> Tensor:

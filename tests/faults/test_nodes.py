@@ -11,13 +11,13 @@ from tests.clusters import Nodes, cluster
 from tests.faults.searches import begin, check_sound
 
 
-def workers_of(nodes: Nodes, *names: str) -> list[int]:
+def workers_of(nodes: Nodes, *names: str, kind: str = "(IgqTrial|_Inner)") -> list[int]:
     """The processes in which trials of these nodes run: children of their raylets.
 
-    Ray names one that is idle for our class, and one at work for the class that Tune makes of it.
+    Ray names one that is idle for our class, and one at work for `_Inner`, which Tune makes of it.
     """
     raylets = ",".join(str(pid) for name in names for pid in nodes.processes(name, "raylet"))
-    command = ["pgrep", "-P", raylets, "-f", "ray::(IgqTrial|_Inner)"]
+    command = ["pgrep", "-P", raylets, "-f", f"ray::{kind}"]
     return list(map(int, subprocess.run(command, capture_output=True, text=True).stdout.split()))
 
 
@@ -30,7 +30,9 @@ def test_a_node_dies_and_another_joins_late(space: Path, tmp_path: Path) -> None
         gate.touch()
         nodes.kill("two")
         nodes.add("late", cpus=2)
-        search.waits(lambda: bool(workers_of(nodes, "late")), "worker on the late node")
+        search.waits(
+            lambda: bool(workers_of(nodes, "late", kind="_Inner")), "trial on the late node"
+        )
         gate.unlink()
         printed = search.ends()
     check_sound(search)

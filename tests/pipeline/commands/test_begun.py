@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from igq.formats.integrity import sealed
 from pipeline.cluster import InProcess
 from pipeline.commands.search import BEGUN, run
 from pipeline.commands.surroundings import surroundings
@@ -38,7 +39,8 @@ def elsewhere(request: Request, **changes: str) -> None:
     folder = Folder(request.out)
     content = json.loads(folder.study.read_text())
     content["begun"] |= changes
-    write_json(folder.study, content)
+    del content["digest"]
+    write_json(folder.study, sealed(content))
 
 
 def test_a_study_notes_processor_threads_and_torch(begun: Request) -> None:

@@ -203,6 +203,7 @@ class TestResult:
             "figures/sensitivity.png",
             "figures/trials.csv",
             "figures/workers.png",
+            "driver.json",
             "final.json",
             "journal.json",
             "journal.log",

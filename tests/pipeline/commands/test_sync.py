@@ -13,8 +13,7 @@ from pipeline.study.folder import Folder, exclusive
 from pipeline.study.progress import Display
 from pipeline.study.request import Request
 from pipeline.tracking import InMemoryTracker, StudyRun
-from pipeline.tracking.mlflow import MlflowTracker
-from pipeline.tracking.store import find_study
+from pipeline.tracking.store import connect, find_study, runs_with
 from tests.pipeline.commands.test_search import Interrupted
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("searches")]
@@ -62,13 +61,10 @@ def test_a_store_gets_each_trial_once_however_often(
     key = Folder(request_of.out).study.read_text().split('"key": "')[1][:16]
     found = find_study(uri, key)
     assert found is not None
-    client = MlflowTracker(uri)
-    client.start(StudyRun("study", key, {}, 0))
-    runs = client._runs("mlflow.parentRunId", found[1])
+    runs = runs_with(connect(uri), found[0], "mlflow.parentRunId", found[1])
     numbers = sorted(int(one.data.tags["igq.trial"]) for one in runs)
     assert numbers == list(range(12))
     assert "RUNNING" not in {one.info.status for one in runs}
-    client.interrupt()
 
 
 def test_a_study_that_a_search_has_open_is_refused(request_of: Request, display: Display) -> None:

@@ -60,11 +60,12 @@ def plan(request: Request, means: Means | None = None, display: Display | None =
     Raises:
         IgqError: anything that the request gets wrong.
 
+    >>> from pathlib import Path
     >>> import search_spaces
     >>> request = Request(search_spaces.load("demo"), Path("studies/new"))
     >>> forecast = plan(request)
     >>> forecast.choices.searched, forecast.images["search"].images, forecast.passes > 10_000
-    (30, 96, True)
+    (25, 96, True)
     """
     means, shown = means or Means(), display or SilentDisplay()
     base = memory_taken()

@@ -15,11 +15,11 @@ FLOAT = 4
 COPIES = 3
 """Models that a worker holds: the one it was sent, its weights' values, and the quantized one."""
 A_TRIAL = 100
-"""Bytes of a trial in the journal for each image and each layer (our measurement)."""
+"""Bytes of a trial in the journal for each image and each layer (a rough figure)."""
 TRACKED = 20_000
-"""Bytes of a trial in MLflow's store (our measurement)."""
+"""Bytes of a trial in MLflow's store (a rough figure)."""
 EMPTY_STORE = 1_000_000
-"""Bytes of an empty one, with the figures (our measurement)."""
+"""Bytes of an empty one, with the figures (a rough figure)."""
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from pipeline.study.request import Request
 REUSED = 0.35
 """The part of a pass that a proposed trial computes (docs/reports/0029-reuse.md)."""
 TUNED, ROUNDED = 32, 8
-"""Passes that take as long as a step of tuning, and as rounding with an image (our measurement)."""
+"""Passes that take as long as a step of tuning, and as rounding with an image (a rough figure)."""
 RACED = 0.5
-"""The part of the final round's passes that is left where finalists drop out (our measurement)."""
+"""The part of the final round's passes that is left where finalists drop out (a rough figure)."""
 BOTH_ENDS = 15.0
-"""Seconds to start Ray and its workers, and to draw figures in the end (our measurement)."""
+"""Seconds to start Ray and its workers, and to draw figures in the end (a rough figure)."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from pathlib import Path
 from pipeline.data.draw import KEPT
 from pipeline.evaluation.objective import MEMORY
 from pipeline.forecast.work import Work
+from pipeline.preparation.memory import Load, memory
+from pipeline.preparation.prepare import CHUNKS
 from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION
 
 FLOAT = 4
 """Bytes of a value."""
 COPIES = 3
-"""Models that a worker holds: the one it was sent, its weights' values, and the quantized one."""
+"""Models that a process holds: the given one, its weights' values, and the quantized one."""
 A_TRIAL = 100
 """Bytes of a trial in the journal for each image and each layer (a rough figure)."""
 TRACKED = 20_000
@@ -46,14 +48,16 @@ def resources_of(work: Work, parameters: int, image_bytes: int, base: int) -> Re
     held += sum(min(KEPT, image_bytes * images[purpose]) for purpose in (VALIDATION, FINAL))
     activations = FLOAT * sum(layer.tokens * layer.channels for layer in work.layers)
     kept = min(MEMORY, activations * images[SEARCH] * work.request.num_trials)
-    worker = base + COPIES * weights + image_bytes * images[SEARCH] + kept
+    chunk = max(1, -(-images[SEARCH] // CHUNKS))
+    bits = len(work.request.space.options.weight_bits)
+    load = Load(images[SEARCH], images[CALIBRATION], image_bytes, chunk, bits)
     rivals = 2 * work.trials if work.rivals else 0
     journal = A_TRIAL * (images[SEARCH] + len(work.layers)) * (work.trials + rivals)
-    codes = parameters * len(work.request.space.options.weight_bits)
+    codes = parameters * bits
     disk = codes + journal + TRACKED * work.trials + EMPTY_STORE
     return Resources(
         driver=base + COPIES * weights + held + kept,
-        worker=worker,
+        worker=memory(work.layers, parameters, load).most,
         memory_left=memory_left(),
         disk=disk,
         disk_left=disk_left(work.request.out),

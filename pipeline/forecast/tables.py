@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.box import SIMPLE
 from rich.table import Table
 
+from igq.costs import Number
 from pipeline.forecast.forecast import Forecast, Workers
 
 GIGABYTE = 1e9
@@ -77,7 +78,7 @@ def workers_line(workers: Workers) -> str:
     return f"Workers: {workers.count} on this machine, each with {threads}{shared}"
 
 
-def time_of(seconds: float) -> str:
+def time_of(seconds: Number) -> str:
     """Write a time in the two units that matter.
 
     >>> [time_of(seconds) for seconds in (0.4, 75, 7290, 180_000)]

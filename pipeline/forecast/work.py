@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from igq import Layer, Limits, WeightMethod
-from igq.correction import STEPS
+from igq.correction import STEPS, correction_passes
 from igq.sensitivities import parts_passes, predicted_passes, sensitivity_passes
 from pipeline.forecast.probe import Rates
 from pipeline.preparation.starts import RANDOM_TRIALS
@@ -19,8 +19,6 @@ from pipeline.study.request import Request
 
 REUSED = 0.35
 """The part of a pass that a proposed trial computes (docs/reports/0029-reuse.md)."""
-TUNED, ROUNDED = 32, 8
-"""Passes that take as long as a step of tuning, and as rounding with an image (a rough figure)."""
 RACED = 0.5
 """The part of the final round's passes that is left where finalists drop out (a rough figure)."""
 BOTH_ENDS = 15.0
@@ -64,8 +62,8 @@ class Work:
         if space.weight_method is WeightMethod.NEAREST:
             return 0
         steps = 0 if space.options.searches_bits else STEPS
-        each = TUNED * steps + ROUNDED * self.images[CALIBRATION]
-        return each * len(space.options.weight_bits)
+        each = correction_passes(self.images[CALIBRATION], steps)
+        return round(each) * len(space.options.weight_bits)
 
     @property
     def measuring(self) -> int:

@@ -82,7 +82,7 @@ def time_of(seconds: Number) -> str:
     """Write a time in the two units that matter.
 
     >>> [time_of(seconds) for seconds in (0.4, 75, 7290, 180_000)]
-    ['1 s', '1 min 15 s', '2 h 2 min', '2 d 2 h']
+    ['1 s', '1 min 15 s', '2 h 1 min', '2 d 2 h']
     """
     whole = max(1, round(seconds))
     for unit, name, below, small in (

@@ -56,7 +56,7 @@ def test_imports_keep_the_contracts() -> None:
         ("igq.settings", "torch"),
         ("igq.formats.base", "onnx"),
         ("pipeline.commands.export", "onnxruntime"),
-        ("pipeline.cluster.ray", "optuna"),
+        ("pipeline.cluster.ray.tuning", "optuna"),
         ("pipeline.cluster.base", "ray"),
         ("pipeline.proposals.proposals", "pipeline.cluster"),
         ("pipeline.study.trials", "mlflow"),

@@ -31,7 +31,7 @@ def test_a_node_dies_and_another_joins_late(space: Path, tmp_path: Path) -> None
         nodes.kill("two")
         nodes.add("late", cpus=2)
         search.waits(
-            lambda: bool(workers_of(nodes, "late", kind="_Inner")), "trial on the late node"
+            lambda: bool(workers_of(nodes, "late", kind="_Inner.train")), "trial on the late node"
         )
         gate.unlink()
         printed = search.ends()

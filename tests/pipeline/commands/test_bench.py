@@ -33,21 +33,21 @@ def test_every_form_is_measured_beside_fp32_onnx(artifact: Path) -> None:
     found = bench(artifact, rounds=3, threads=1, batches=(1, 2), memory=False, without=[PLAIN])
     compiled = ["format onnx-igq"] if targets() else []
     onnx = ["fp32 ONNX", *compiled, "format onnx", "onnxruntime's int8 (dynamic)"]
-    onnx += ["onnxruntime's MatMulNBits, 4 bits"]
+    four_bits = ["onnxruntime's MatMulNBits, 4 bits"] if find_spec("onnx_ir") else []
     openvino = ["OpenVINO's int8"] if find_spec("openvino") and find_spec("nncf") else []
     torches = [
         "torch, fake-quantized",
         "torch, deployed on igq's runtime",
         "torch's int8 (dynamic)",
     ]
-    names = [*torches, *onnx, *openvino]
+    names = [*torches, *onnx, *four_bits, *openvino]
     assert [(row.name, row.batch) for row in found.rows] == [
         (name, batch) for batch in (1, 2) for name in names
     ]
     assert (found.baseline, found.threads, found.rounds) == ("fp32 ONNX", 1, 3)
     assert [row.speed for row in found.rows if row.name == "fp32 ONNX"] == [1.0, 1.0]
     assert all(row.low <= row.milliseconds <= row.high for row in found.rows)
-    assert len(found.missing) == 2 - len(compiled) - len(openvino)
+    assert len(found.missing) == 3 - len(compiled) - len(four_bits) - len(openvino)
     if not openvino:
         assert found.missing[-1].startswith("OpenVINO's int8: openvino")
     assert torch.get_num_threads() == before

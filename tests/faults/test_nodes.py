@@ -21,7 +21,7 @@ def workers_of(nodes: Nodes, *names: str, kind: str = "(IgqTrial|_Inner)") -> li
     return list(map(int, subprocess.run(command, capture_output=True, text=True).stdout.split()))
 
 
-@pytest.mark.ray
+@pytest.mark.faults
 def test_a_node_dies_and_another_joins_late(space: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with cluster({"IGQ_GATE": str(gate)}, one=1, two=1) as nodes:

@@ -1,4 +1,4 @@
-"""What tracking costs a search: seconds, requests, rows and bytes.
+"""Measure the cost of tracking to a search: seconds, requests, rows and bytes.
 
     python -m benchmarks.tracking [--trials 500] [--depth 12]
     python -m benchmarks.tracking --trials 60 --far 0.2 --pace 1

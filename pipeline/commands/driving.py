@@ -24,7 +24,7 @@ class Driving:
     host: str
     pid: int
     process: str
-    """What tells the process from a later one of the same number; empty where nothing does."""
+    """Its identity, which a later process of the same number lacks; empty where there is none."""
     since: float
     """Unix time in seconds at which it began."""
     trials: int

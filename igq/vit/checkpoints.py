@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,16 @@ def architecture(model: nn.Module) -> Architecture:
             "the model must be made by timm.create_model, which notes its name in "
             "`pretrained_cfg`; this one has none, and could not be made again from a file."
         )
-    arguments = family_of(model).arguments
-    with torch.device("meta"):
-        stock = _build(name, {}, pretrained=False)
+    arguments, stock = family_of(model).arguments, _stock(name)
     described = {key: describe(model) for key, describe in arguments.items()}
     return Architecture(name, {k: v for k, v in described.items() if v != arguments[k](stock)})
+
+
+@cache
+def _stock(name: str) -> nn.Module:
+    """Return timm's own model of this name, without weights."""
+    with torch.device("meta"):
+        return _build(name, {}, pretrained=False)
 
 
 def remake(made: Architecture) -> nn.Module:

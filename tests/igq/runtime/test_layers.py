@@ -15,7 +15,10 @@ from igq.runtime.library import checked, library
 from igq.runtime.panels import LinearLayer, linear_panel
 from tests.igq.runtime.layers import draw_attention, draw_layer, normalised
 
-SEEDS = range(150)
+SEEDS = [range(first, first + 15) for first in range(0, 150, 15)]
+"""150 layers, 15 in a test."""
+
+each_seed = pytest.mark.parametrize("seeds", SEEDS, ids=lambda seeds: f"from-{seeds.start}")
 
 
 def quantized_by(target: str, panel: Tensor, x: Tensor) -> Tensor:
@@ -41,24 +44,26 @@ def map_quantized_by(target: str, panel: Tensor, softmax: Tensor) -> Tensor:
 
 
 class TestLinear:
-    @pytest.mark.parametrize("seed", SEEDS)
-    def test_its_input_s_codes_are_torch_s(self, target: str, seed: int) -> None:
-        drawn = draw_layer(seed)
-        values = quantized_by(target, linear_panel(drawn.layer), drawn.x)
-        assert torch.equal(values, drawn.layer.quantizer(drawn.seen))
+    @each_seed
+    def test_its_input_s_codes_are_torch_s(self, target: str, seeds: range) -> None:
+        for seed in seeds:
+            drawn = draw_layer(seed)
+            values = quantized_by(target, linear_panel(drawn.layer), drawn.x)
+            assert torch.equal(values, drawn.layer.quantizer(drawn.seen)), seed
 
-    @pytest.mark.parametrize("seed", SEEDS)
-    def test_its_outputs_are_those_of_exact_sums(self, target: str, seed: int) -> None:
-        drawn = draw_layer(seed)
-        layer, panel = drawn.layer, linear_panel(drawn.layer)
-        outputs = len(layer.weight.codes)
-        y = operators.linear(drawn.x, panel, outputs, drawn.residual, target)
-        bias = None if layer.bias is None else layer.bias.double()
-        weight = layer.weight.dequantize().double()
-        exact = F.linear(layer.quantizer(drawn.seen).double(), weight, bias)
-        exact = F.gelu(exact) if layer.gelu else exact
-        exact = exact if drawn.residual is None else exact + drawn.residual
-        assert (y - exact).abs().max() <= 3e-6 * exact.abs().max()
+    @each_seed
+    def test_its_outputs_are_those_of_exact_sums(self, target: str, seeds: range) -> None:
+        for seed in seeds:
+            drawn = draw_layer(seed)
+            layer, panel = drawn.layer, linear_panel(drawn.layer)
+            outputs = len(layer.weight.codes)
+            y = operators.linear(drawn.x, panel, outputs, drawn.residual, target)
+            bias = None if layer.bias is None else layer.bias.double()
+            weight = layer.weight.dequantize().double()
+            exact = F.linear(layer.quantizer(drawn.seen).double(), weight, bias)
+            exact = F.gelu(exact) if layer.gelu else exact
+            exact = exact if drawn.residual is None else exact + drawn.residual
+            assert (y - exact).abs().max() <= 3e-6 * exact.abs().max(), seed
 
     def test_its_input_is_normalised(self, target: str) -> None:
         x = torch.randn(2, 17, 24, generator=torch.Generator().manual_seed(0))
@@ -99,38 +104,43 @@ class TestLinear:
 
 
 class TestAttention:
-    @pytest.mark.parametrize("seed", SEEDS)
-    def test_the_codes_of_its_map_are_torch_s(self, target: str, seed: int) -> None:
-        drawn = draw_attention(seed)
-        values = map_quantized_by(target, drawn.panel, drawn.softmax)
-        quantizer = drawn.quantizer
-        if isinstance(quantizer, GroupQuantizer):
-            quantizer = replace(quantizer, grouping=replace(quantizer.grouping, unit=False))
-            expected = quantizer(drawn.softmax)
-        else:
-            expected = fake_quantize_contiguous(drawn.softmax, quantizer.num_groups, quantizer.bits)
-        assert torch.equal(values, expected)
+    @each_seed
+    def test_the_codes_of_its_map_are_torch_s(self, target: str, seeds: range) -> None:
+        for seed in seeds:
+            drawn = draw_attention(seed)
+            values = map_quantized_by(target, drawn.panel, drawn.softmax)
+            quantizer = drawn.quantizer
+            if isinstance(quantizer, GroupQuantizer):
+                quantizer = replace(quantizer, grouping=replace(quantizer.grouping, unit=False))
+                expected = quantizer(drawn.softmax)
+            else:
+                expected = fake_quantize_contiguous(
+                    drawn.softmax, quantizer.num_groups, quantizer.bits
+                )
+            assert torch.equal(values, expected), seed
 
-    @pytest.mark.parametrize("seed", SEEDS)
-    def test_its_outputs_are_torch_s(self, target: str, seed: int) -> None:
-        drawn = draw_attention(seed)
-        y = operators.self_attention(drawn.qkv, drawn.panel, target)
-        expected = reference.self_attention(drawn.qkv, drawn.panel)
-        apart = (y - expected).abs() / expected.abs().max()
-        # a softmax value on the border of two codes takes the other one
-        assert (apart > 1e-5).float().mean() < 0.05
+    @each_seed
+    def test_its_outputs_are_torch_s(self, target: str, seeds: range) -> None:
+        for seed in seeds:
+            drawn = draw_attention(seed)
+            y = operators.self_attention(drawn.qkv, drawn.panel, target)
+            expected = reference.self_attention(drawn.qkv, drawn.panel)
+            apart = (y - expected).abs() / expected.abs().max()
+            # a softmax value on the border of two codes takes the other one
+            assert (apart > 1e-5).float().mean() < 0.05, seed
 
 
 class TestReference:
-    @pytest.mark.parametrize("seed", SEEDS)
-    def test_it_reads_the_panel_of_a_layer(self, seed: int) -> None:
-        drawn = draw_layer(seed)
-        layer, weight = drawn.layer, drawn.layer.weight.dequantize()
-        expected = F.linear(layer.quantizer(drawn.seen), weight, layer.bias)
-        expected = F.gelu(expected) if layer.gelu else expected
-        expected = expected if drawn.residual is None else expected + drawn.residual
-        made = reference.linear(drawn.x, linear_panel(layer), len(weight), drawn.residual)
-        torch.testing.assert_close(made, expected, atol=0, rtol=0)
+    @each_seed
+    def test_it_reads_the_panel_of_a_layer(self, seeds: range) -> None:
+        for seed in seeds:
+            drawn = draw_layer(seed)
+            layer, weight = drawn.layer, drawn.layer.weight.dequantize()
+            expected = F.linear(layer.quantizer(drawn.seen), weight, layer.bias)
+            expected = F.gelu(expected) if layer.gelu else expected
+            expected = expected if drawn.residual is None else expected + drawn.residual
+            made = reference.linear(drawn.x, linear_panel(layer), len(weight), drawn.residual)
+            torch.testing.assert_close(made, expected, atol=0, rtol=0)
 
     def test_it_normalises(self) -> None:
         x, norm = torch.randn(2, 5, 24), normalised(24)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from time import perf_counter
 
@@ -52,18 +53,19 @@ def probe(
     Raises:
         DataError: an image cannot be read.
     """
-    reading = seconds_each(lambda count: [source.read(i) for i in range(count)], source.size)
+    seconds_of = partial(seconds_each, seconds=EACH)
+    reading = seconds_of(lambda count: [source.read(i) for i in range(count)], source.size)
     images = torch.stack([source.read(place % source.size)[0] for place in range(BATCH)])
     images = images.to(next(model.parameters()).device)
-    full = seconds_each(_passes(model, images), BATCH)
+    full = seconds_of(_passes(model, images), BATCH)
     with with_threads(threads):
         if execution.compiled:
-            return Rates(reading, full, COMPILED * seconds_each(_passes(model, images), BATCH))
+            return Rates(reading, full, COMPILED * seconds_of(_passes(model, images), BATCH))
         quantized = _quantized(space, model, images)
-        return Rates(reading, full, seconds_each(_passes(quantized, images), BATCH))
+        return Rates(reading, full, seconds_of(_passes(quantized, images), BATCH))
 
 
-def seconds_each(run: Callable[[int], object], most: int, seconds: float = EACH) -> float:
+def seconds_each(run: Callable[[int], object], most: int, seconds: float) -> float:
     """Return the seconds that one of several takes, at most so many at once.
 
     `run` takes how many; it is called for about `seconds`, once at least.

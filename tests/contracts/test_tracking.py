@@ -168,6 +168,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 # Every tracker
 
 
+@pytest.mark.slow
 def test_a_study_is_kept_from_start_to_finish(backend: Backend) -> None:
     tracker = backend.open()
     tracker.start(STUDY)
@@ -198,6 +199,7 @@ def test_a_trial_recorded_twice_is_kept_once_as_it_first_was(backend: Backend) -
     assert backend.kept().trials == {0: ("complete", None)}
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_continues_with_nothing_twice(backend: Backend) -> None:
     tracker = backend.open()
     tracker.start(STUDY)

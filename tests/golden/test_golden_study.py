@@ -149,6 +149,7 @@ class TestOld:
         exported(old, tmp_path / "artifact")
         assert (tmp_path / "artifact" / "manifest.json").exists()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["front", "groups"])
     @pytest.mark.usefixtures("same_machine")
     def test_it_is_exported_to_the_same_model(self, name: str, old: Path, tmp_path: Path) -> None:

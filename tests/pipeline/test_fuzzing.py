@@ -95,6 +95,7 @@ def preprocessing(model: nn.Module) -> Preprocessing:
     return Preprocessing.of(model)
 
 
+@pytest.mark.slow
 @seed(SEED + 5)
 @FUZZ
 @given(ending=st.sampled_from(["png", "jpg", "gif", "tif", "bmp", "webp", "tga"]), **DAMAGE)

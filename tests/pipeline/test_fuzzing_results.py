@@ -55,6 +55,7 @@ def assert_trials(path: Path, limits: Limits) -> None:
         assert repr(trial.proposal.price)
 
 
+@pytest.mark.slow
 @seed(SEED + 11)
 @FUZZ
 @given(line=st.integers(0, 10**6), **DAMAGE)
@@ -68,6 +69,7 @@ def test_damaged_journals(
     assert_trials(path, limits)
 
 
+@pytest.mark.slow
 @seed(SEED + 12)
 @FUZZ
 @given(line=st.integers(0, 10**6), edits=LISTS)
@@ -128,6 +130,7 @@ def test_edited_manifests(edits: list[tuple[int, Any]], tmp_path: Path) -> None:
     assert_artifact(folder)
 
 
+@pytest.mark.slow
 @seed(SEED + 15)
 @FUZZ
 @given(edits=LISTS)

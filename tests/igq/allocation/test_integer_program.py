@@ -90,6 +90,7 @@ def test_it_is_as_good_as_looking_at_every_allocation(
     assert total(loss, allocation) == pytest.approx(least(loss, limits), rel=1e-9)
 
 
+@pytest.mark.slow
 @given(two_limits())
 def test_so_it_is_within_two_limits(problem: tuple[Table, Limits]) -> None:
     loss, limits = problem

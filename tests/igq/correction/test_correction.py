@@ -100,6 +100,7 @@ class TestRounding:
 
 
 class TestTuning:
+    @pytest.mark.slow
     def test_blocks_come_nearer_to_full_precision(
         self,
         vit: nn.Module,
@@ -145,6 +146,7 @@ def test_progress_is_told_from_beginning_to_end(
     assert told == [0.25, 0.5, 0.75, 1.0]
 
 
+@pytest.mark.slow
 def test_an_artifact_keeps_what_was_corrected(
     corrected: Corrected, candidates: Candidates, images: Tensor, tmp_path: Path
 ) -> None:

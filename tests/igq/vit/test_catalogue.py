@@ -21,10 +21,12 @@ def reasons() -> dict[str, str | None]:
         return dict(supported_models())
 
 
+@pytest.mark.slow
 def test_every_model_of_a_module_is_there(reasons: dict[str, str | None]) -> None:
     assert list(reasons) == [name for module in MODULES for name in timm.list_models(module=module)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_these_are_supported(reasons: dict[str, str | None], module: str) -> None:
     assert {reasons[name] for name in timm.list_models(module=module)} == {None}

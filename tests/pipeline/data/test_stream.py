@@ -83,6 +83,7 @@ def test_regrouping_keeps_batches_whole_over_the_ends_of_sets() -> None:
     assert places(regroup) == places(sets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_cannot_be_read_is_named_as_in_this_process(workers: int) -> None:
     def read(i: int) -> tuple[torch.Tensor, int]:

@@ -19,6 +19,11 @@ from pipeline.forecast.tables import choices_lines, resources_lines, steps_table
 from pipeline.study.request import Request
 
 
+@pytest.fixture(autouse=True)
+def _a_short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.forecast.probe.EACH", 0.02)
+
+
 @pytest.fixture
 def request_of(write_space: Callable[..., Path], tmp_path: Path) -> Callable[..., Request]:
     def make(**more: object) -> Request:

@@ -170,6 +170,7 @@ class TestCache:
             assert torch.equal(weight.dequantize(), second.weights[4][name].dequantize())
         assert fingerprint(first.model) == fingerprint(second.model) != fingerprint(model)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("change", "expected"),
         [

@@ -396,6 +396,7 @@ class TestAnotherProcess:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.run(command, env=environment, timeout=120).returncode
 
+    @pytest.mark.slow
     def test_a_killed_driver_s_study_is_what_an_uninterrupted_one_would_be(
         self, killed: int, reopen: Open, tmp_path: Path
     ) -> None:

@@ -194,9 +194,9 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["igq.Scheme.PAPER", "igq.Scheme.BEST"])
-@pytest.mark.parametrize("bfloat16", [False, True])
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bfloat16", "scheme"), [(False, "igq.Scheme.PAPER"), (True, "igq.Scheme.BEST")]
+)
 def test_compiled_blocks_give_what_eager_ones_give_and_are_compiled_once(
     bfloat16: bool, scheme: str, device: torch.device
 ) -> None:
@@ -209,7 +209,6 @@ def test_compiled_blocks_give_what_eager_ones_give_and_are_compiled_once(
     assert ended.stdout.strip() == "compiled 1"  # two blocks, three allocations, one graph
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_where_compiling_fails_the_model_runs_as_it_is() -> None:
     script = SCRIPT.replace("BFLOAT16", "False").replace("DEVICE", "cpu")

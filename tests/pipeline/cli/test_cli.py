@@ -306,6 +306,7 @@ class TestCommandsInARow:
         weights = bundled.parent / "demo" / "digits_vit.safetensors"
         text = re.sub(r"(?m)^weights: .*$", f"weights: {weights}", text)
         few = "calibration_images: 8\nsearch_images: 40\nfinal_images: 0\nvalidation_images: 40\n"
+        few += "sensitivity_images: 2\nweight_method: nearest\n"
         space.write_text(text + few)
         line[1] = space
         warned = igq(*line, "--out", "natural", "--engine", "eager")

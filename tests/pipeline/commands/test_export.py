@@ -104,7 +104,7 @@ def searched(
 ) -> Searched:
     folder = tmp_path_factory.mktemp("searched")
     space = search_spaces.load(write_space(folder / "space", weight_method="corrected"))
-    request = Request(space, folder / "study", figures=False)
+    request = Request(space, folder / "study", rivals=False, figures=False)
     result = search(request, InProcess(), InMemoryTracker(), SilentDisplay())
     return Searched(request, result)
 

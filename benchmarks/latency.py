@@ -25,7 +25,7 @@ from igq.costs import CostTable, Profile, bops_table, latency_table
 from igq.runtime import deploy
 from igq.runtime.probes import Probe, Shape
 from igq.settings import Options
-from pipeline.commands.profile import (
+from pipeline.commands.machine.profile import (
     Effort,
     Key,
     in_turns,
@@ -35,7 +35,7 @@ from pipeline.commands.profile import (
     timing_of,
 )
 from pipeline.data import Preprocessing
-from pipeline.preparation.latency import read_profile
+from pipeline.preparation.costs.latency import read_profile
 from pipeline.study.progress import SilentDisplay
 from search_spaces import SearchSpace
 

@@ -31,8 +31,15 @@ from igq.evaluation import divergences, log_probabilities
 from igq.runtime import deploy
 from igq.runtime.probes import Probe
 from igq.settings import Options, plain
-from pipeline.commands.profile import Effort, Key, in_turns, profile, running, space_of_model
-from pipeline.preparation.latency import read_profile
+from pipeline.commands.machine.profile import (
+    Effort,
+    Key,
+    in_turns,
+    profile,
+    running,
+    space_of_model,
+)
+from pipeline.preparation.costs.latency import read_profile
 from pipeline.study.progress import SilentDisplay
 
 

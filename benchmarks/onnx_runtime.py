@@ -21,7 +21,7 @@ import igq
 from benchmarks.real import SCHEMES, arguments_for, bench, load, logits_of, machine
 from igq.evaluation import divergences
 from igq.runtime import deploy, targets
-from pipeline.commands.bench import bench as measured_here
+from pipeline.commands.artifacts.bench import bench as measured_here
 from pipeline.evaluation.latency import Latency
 
 

@@ -26,10 +26,10 @@ from pipeline.data import Images, Preprocessing, draw, open_source
 from pipeline.evaluation.validation import BEST, load_validation
 from pipeline.files import read_json, write_json
 from pipeline.intervals import interval
-from pipeline.preparation.cache import load_sensitivity, save_sensitivity
 from pipeline.preparation.calibration import Calibration
-from pipeline.preparation.costs import limits_of
+from pipeline.preparation.costs.limits import limits_of
 from pipeline.preparation.models import load_model
+from pipeline.preparation.parts.cache import load_sensitivity, save_sensitivity
 from pipeline.study.definition import digest
 from pipeline.study.folder import Folder
 from pipeline.study.progress import SilentDisplay

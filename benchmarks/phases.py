@@ -28,7 +28,7 @@ from pipeline.cluster.ray import RayCluster
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.evaluation.work import Part
-from pipeline.preparation.phases import (
+from pipeline.preparation.parts.phases import (
     PARTS,
     Common,
     correct_weights,

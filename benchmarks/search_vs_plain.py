@@ -29,7 +29,7 @@ from igq.evaluation import log_probabilities
 from igq.sensitivities import predicted_passes, sensitivity_passes
 from pipeline.cluster.ray import RayCluster
 from pipeline.data import Images, Preprocessing, draw, open_source
-from pipeline.preparation.costs import limits_of
+from pipeline.preparation.costs.limits import limits_of
 from pipeline.preparation.models import load_model
 from pipeline.study.best import best
 from pipeline.study.progress import SilentDisplay

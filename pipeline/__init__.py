@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from pipeline.analysis.comparison import Comparison, compared, over_seeds
     from pipeline.cluster import InProcess
     from pipeline.cluster.ray import RayCluster
-    from pipeline.commands.apply import apply
-    from pipeline.commands.bench import bench
-    from pipeline.commands.classify import classify
-    from pipeline.commands.evaluate import evaluate_artifact
-    from pipeline.commands.export import export
-    from pipeline.commands.package import package
-    from pipeline.commands.register import register
-    from pipeline.commands.result import Result
-    from pipeline.commands.result import open_study as open
-    from pipeline.commands.search import run, search
-    from pipeline.commands.verify import verify_artifact
+    from pipeline.commands.artifacts.apply import apply
+    from pipeline.commands.artifacts.bench import bench
+    from pipeline.commands.artifacts.classify import classify
+    from pipeline.commands.artifacts.evaluate import evaluate_artifact
+    from pipeline.commands.artifacts.export import export
+    from pipeline.commands.artifacts.package import package
+    from pipeline.commands.artifacts.register import register
+    from pipeline.commands.artifacts.verify import verify_artifact
+    from pipeline.commands.studies.result import Result
+    from pipeline.commands.studies.result import open_study as open
+    from pipeline.commands.studies.search import run, search
     from pipeline.errors import ClusterError, DataError, StudyError, TrackingError
     from pipeline.evaluation.validation import load_validation
     from pipeline.study.best import best

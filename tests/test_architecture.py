@@ -55,7 +55,7 @@ def test_imports_keep_the_contracts() -> None:
         ("igq.grouping.base", "igq.grouping.contiguous"),
         ("igq.settings", "torch"),
         ("igq.formats.base", "onnx"),
-        ("pipeline.commands.export", "onnxruntime"),
+        ("pipeline.commands.artifacts.export", "onnxruntime"),
         ("pipeline.cluster.ray.tuning", "optuna"),
         ("pipeline.cluster.base", "ray"),
         ("pipeline.proposals.proposals", "pipeline.cluster"),

@@ -63,7 +63,7 @@ def export(
     read_json(Folder(study).study)
     check_weights_file(weights)
     loading("torch", "timm", "optuna")
-    from pipeline.commands.export import export as run
+    from pipeline.commands.artifacts.export import export as run
 
     if register is not None:
         _check_register(study, register, format, tracking)
@@ -86,7 +86,7 @@ def export(
 
 def _check_register(study: Path, name: str, format: str, tracking: str | None) -> None:
     """Refuse what cannot be registered, before anything is written."""
-    from pipeline.commands.register import check_registry
+    from pipeline.commands.artifacts.register import check_registry
 
     if "native" not in format.split(","):
         raise InvalidArgumentError(
@@ -99,7 +99,7 @@ def _register(
     study: Path, artifact: Path, name: str, tracking: str | None, weights: Path | None
 ) -> None:
     """Register an artifact, and say what it became there."""
-    from pipeline.commands.register import register
+    from pipeline.commands.artifacts.register import register
     from pipeline.reports.progress import TerminalDisplay
 
     with TerminalDisplay(progress) as display:
@@ -135,7 +135,7 @@ def evaluate(
     check_source(images)
     check_weights_file(weights)
     loading("torch", "timm")
-    from pipeline.commands.evaluate import evaluate_artifact
+    from pipeline.commands.artifacts.evaluate import evaluate_artifact
     from pipeline.reports.progress import TerminalDisplay
     from pipeline.reports.tables import evaluation_lines
 
@@ -164,7 +164,7 @@ def apply(
     check_source(images)
     check_weights_file(weights)
     loading("torch", "timm")
-    from pipeline.commands.apply import apply as run
+    from pipeline.commands.artifacts.apply import apply as run
     from pipeline.reports.progress import TerminalDisplay
 
     with TerminalDisplay(progress) as display:
@@ -189,7 +189,7 @@ def verify(
     check_source(evaluate)
     check_weights_file(weights)
     loading("torch", "timm")
-    from pipeline.commands.verify import verify_artifact
+    from pipeline.commands.artifacts.verify import verify_artifact
     from pipeline.reports.progress import TerminalDisplay
     from pipeline.reports.tables import verification_lines
 
@@ -208,7 +208,7 @@ def run(
     """Classify images with an exported model: the most probable classes of each."""
     check_artifact(artifact)
     loading("torch", "timm")
-    from pipeline.commands.classify import classify
+    from pipeline.commands.artifacts.classify import classify
 
     found = classify(artifact, images, top)
     if as_json:
@@ -242,8 +242,8 @@ def bench(
     """Measure an exported model's latency on this machine, beside full precision and ONNX."""
     check_artifact(artifact)
     loading("torch", "timm", "onnxruntime")
-    from pipeline.commands.bench import BATCHES
-    from pipeline.commands.bench import bench as measure
+    from pipeline.commands.artifacts.bench import BATCHES
+    from pipeline.commands.artifacts.bench import bench as measure
     from pipeline.reports.latencies import latency_table
     from pipeline.reports.progress import TerminalDisplay
 
@@ -267,7 +267,7 @@ def package(
     check_artifact(artifact)
     check_new(out)
     loading("torch", "mlflow")
-    from pipeline.commands.package import package as write
+    from pipeline.commands.artifacts.package import package as write
 
     made = write(artifact, out)
     console.print(f"Wrote {made}.", soft_wrap=True, highlight=False)

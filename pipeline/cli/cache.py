@@ -26,7 +26,7 @@ def cache(
 
     They lie in ~/.cache/igq, or in the folder that IGQ_CACHE names.
     """
-    from pipeline.commands.cache import age_of, clear_shared, shared_folder, shared_results
+    from pipeline.commands.machine.cache import age_of, clear_shared, shared_folder, shared_results
     from pipeline.reports.sizes import age, megabytes
 
     folder = shared_folder()

@@ -46,7 +46,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Look at what this machine has for searches; exit code 1 where something is amiss."""
-    from pipeline.commands.doctor import diagnose
+    from pipeline.commands.machine.doctor import diagnose
 
     findings = diagnose(out, cluster)
     if as_json:
@@ -64,7 +64,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Tell how far a search is, from another terminal: only the study's folder is read."""
-    from pipeline.commands.status import status as look
+    from pipeline.commands.studies.status import status as look
 
     found = look(study)
     if as_json:

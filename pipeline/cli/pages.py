@@ -22,7 +22,7 @@ def sync(
     ] = None,
 ) -> None:
     """Write to MLflow what it lacks of a study, as after a server was away."""
-    from pipeline.commands.sync import sync as write
+    from pipeline.commands.studies.sync import sync as write
 
     done = write(study, tracking, weights)
     rest = "and the result" if done.finished else "of a search that has not come to its end"

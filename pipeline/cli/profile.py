@@ -27,8 +27,8 @@ def profile(
 ) -> None:
     """Measure each layer with each setting on this machine: a table for latency budgets."""
     loading("torch", "timm")
-    from pipeline.commands.profile import Effort, space_of_model
-    from pipeline.commands.profile import profile as run
+    from pipeline.commands.machine.profile import Effort, space_of_model
+    from pipeline.commands.machine.profile import profile as run
     from pipeline.reports.profiles import latency_lines
     from pipeline.reports.progress import TerminalDisplay
 

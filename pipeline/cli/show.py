@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands.result import Result
+from pipeline.commands.studies.result import Result
 from pipeline.files import read_json
 from pipeline.reports.allocations import allocation_table
 from pipeline.reports.tables import comparison_table, front_lines

@@ -140,7 +140,7 @@ def _plan(
     request: Request, means: tuple[int | None, str | None, str | None, int], as_json: bool
 ) -> None:
     loading("torch", "timm", "optuna")
-    from pipeline.commands.plan import Means, plan
+    from pipeline.commands.studies.plan import Means, plan
     from pipeline.forecast.tables import choices_lines, resources_lines, steps_table
     from pipeline.reports.progress import TerminalDisplay
 
@@ -168,7 +168,7 @@ def _search(
     loading(*LIBRARIES)
     from pipeline.cli.show import result_json, show
     from pipeline.cluster.ray import RayCluster
-    from pipeline.commands.search import run
+    from pipeline.commands.studies.search import run
     from pipeline.reports.progress import TerminalDisplay
     from pipeline.tracking import sqlite_uri
     from pipeline.tracking.mlflow import MlflowTracker
@@ -240,7 +240,7 @@ def report(
     check_studies(studies)
     check_weights_file(weights)
     loading("torch", "matplotlib")
-    from pipeline.commands.report import report as write
+    from pipeline.commands.studies.report import report as write
 
     console.print(f"Report: {write(studies, out, weights)}", soft_wrap=True)
 

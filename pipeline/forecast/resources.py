@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.data.draw import KEPT
 from pipeline.evaluation.objective import MEMORY
 from pipeline.forecast.work import Work
-from pipeline.preparation.memory import Load, memory
+from pipeline.preparation.costs.memory import Load, memory
 from pipeline.preparation.prepare import CHUNKS
 from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION
 

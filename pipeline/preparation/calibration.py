@@ -13,20 +13,20 @@ from igq.correction import STEPS, correction_passes
 from igq.quantized import WeightsByBits, quantize_weights
 from pipeline.data import Images
 from pipeline.evaluation.work import Here, Part, Workers
-from pipeline.preparation.cache import (
+from pipeline.preparation.parts.cache import (
     load_candidates,
     load_corrected,
     save_candidates,
     save_corrected,
 )
-from pipeline.preparation.phases import (
+from pipeline.preparation.parts.phases import (
     Common,
     Phase,
     correct_weights,
     ensure,
     fit_candidates,
 )
-from pipeline.preparation.shared import Results, Wanted
+from pipeline.preparation.parts.shared import Results, Wanted
 from pipeline.study.definition import digest
 from pipeline.study.folder import Folder
 from pipeline.study.progress import Display

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.preparation.cache import load_tensors, save_tensors
+from pipeline.preparation.parts.cache import load_tensors, save_tensors
 from pipeline.preparation.study import Study
 from pipeline.proposals import seal_journal
 from pipeline.study.folder import Folder

@@ -18,8 +18,8 @@ from pipeline.data.classes import read_classes
 from pipeline.errors import DataError, StudyError
 from pipeline.evaluation.execution import execution
 from pipeline.preparation.calibration import Calibration
-from pipeline.preparation.costs import limits_of
-from pipeline.preparation.latency import elsewhere, read_profile
+from pipeline.preparation.costs.latency import elsewhere, read_profile
+from pipeline.preparation.costs.limits import limits_of
 from pipeline.preparation.models import device, load_model, with_num_classes
 from pipeline.proposals import read_trials
 from pipeline.study.definition import Definition, check_same

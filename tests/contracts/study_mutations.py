@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 import pipeline
 import search_spaces
 from igq.errors import IgqError
-from pipeline.commands.export import quantized_of
+from pipeline.commands.artifacts.export import quantized_of
 from pipeline.preparation.notes import notes_of
 from pipeline.preparation.sensitivities import kept
 from pipeline.study.definition import fingerprint

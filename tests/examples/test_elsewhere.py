@@ -14,8 +14,8 @@ from torch import nn
 import igq
 from igq.formats.pt2 import write_pt2
 from igq.runtime import library_path
-from pipeline.commands.classify import Classified, classify
-from pipeline.commands.package import package
+from pipeline.commands.artifacts.classify import Classified, classify
+from pipeline.commands.artifacts.package import package
 from tests.artifacts import digits_artifact
 from tests.pipeline.conftest import make_model
 

@@ -17,8 +17,8 @@ import pytest
 
 import search_spaces
 from igq import Observation
-from pipeline.commands.driving import Driving
-from pipeline.commands.status import Status, status
+from pipeline.commands.studies.driving import Driving
+from pipeline.commands.studies.status import Status, status
 from pipeline.errors import StudyError
 from pipeline.evaluation.objective import Objective
 from pipeline.preparation.prepare import prepare

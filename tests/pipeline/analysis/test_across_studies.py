@@ -10,7 +10,7 @@ import pytest
 from igq import Unit
 from pipeline.analysis.across_studies import compare_studies
 from pipeline.cluster import InProcess
-from pipeline.commands.search import run as search
+from pipeline.commands.studies.search import run as search
 from pipeline.errors import StudyError
 from pipeline.evaluation.validation import Measured, Validation, save_validation
 from pipeline.study.progress import Display

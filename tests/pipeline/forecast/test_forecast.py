@@ -12,7 +12,7 @@ from rich.console import Console
 
 import search_spaces
 from pipeline.cli import main
-from pipeline.commands.plan import Means, plan, workers_of
+from pipeline.commands.studies.plan import Means, plan, workers_of
 from pipeline.errors import DataError, StudyError
 from pipeline.forecast.probe import seconds_each
 from pipeline.forecast.tables import choices_lines, resources_lines, steps_table

@@ -14,8 +14,8 @@ from igq import Allocation, InfeasibleBudgetError
 from igq.quantized import EAGER, bounds
 from igq.scheme import InputMethod
 from pipeline.data import Images, Preprocessing, draw, open_source
-from pipeline.preparation import phases
-from pipeline.preparation.costs import limits_of
+from pipeline.preparation.costs.limits import limits_of
+from pipeline.preparation.parts import phases
 from pipeline.preparation.prepare import CHUNKS, Preparation, prepare
 from pipeline.preparation.starts import RANDOM_TRIALS, baselines, front_baselines
 from pipeline.preparation.study import Study

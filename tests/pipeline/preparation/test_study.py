@@ -9,7 +9,7 @@ from torch import nn
 
 from igq import Scheme
 from pipeline.cluster import InProcess
-from pipeline.commands.search import run
+from pipeline.commands.studies.search import run
 from pipeline.errors import ClusterError, DataError, StudyError
 from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION, Study
 from pipeline.study.progress import Display

@@ -22,7 +22,7 @@ import pytest
 from mlflow import MlflowClient
 
 import pipeline
-from pipeline.commands.register import Registered, register
+from pipeline.commands.artifacts.register import Registered, register
 from pipeline.tracking import sqlite_uri
 from pipeline.tracking.server import pages
 from pipeline.tracking.store import find_study

@@ -17,7 +17,7 @@ from torch import nn
 
 from igq import ArtifactError
 from pipeline.classifier import open_classifier
-from pipeline.commands.package import package
+from pipeline.commands.artifacts.package import package
 from tests.artifacts import digits_artifact
 
 # In a process of its own: what this one has imported would be taken for the model's code.

@@ -1,0 +1,1 @@
+"""Use cases of studies: search, open a result, compare it with others, report it."""

@@ -1,0 +1,1 @@
+"""Heavy work in parts, and where the results of parts are kept."""

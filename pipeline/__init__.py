@@ -60,24 +60,24 @@ _ROOMS = {
     "cluster": ("InProcess",),
     "tracking.mlflow": ("MlflowTracker",),
     "cluster.ray": ("RayCluster",),
-    "commands.result": (
+    "commands.studies.result": (
         "Result",
         "open",
     ),
-    "commands.package": ("package",),
-    "commands.register": ("register",),
+    "commands.artifacts.package": ("package",),
+    "commands.artifacts.register": ("register",),
     "study.best": ("best",),
-    "commands.apply": ("apply",),
-    "commands.bench": ("bench",),
-    "commands.classify": ("classify",),
-    "commands.evaluate": ("evaluate_artifact",),
-    "commands.export": ("export",),
+    "commands.artifacts.apply": ("apply",),
+    "commands.artifacts.bench": ("bench",),
+    "commands.artifacts.classify": ("classify",),
+    "commands.artifacts.evaluate": ("evaluate_artifact",),
+    "commands.artifacts.export": ("export",),
     "evaluation.validation": ("load_validation",),
-    "commands.search": (
+    "commands.studies.search": (
         "run",
         "search",
     ),
-    "commands.verify": ("verify_artifact",),
+    "commands.artifacts.verify": ("verify_artifact",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 _RENAMED = {"open": "open_study"}

@@ -20,8 +20,8 @@ NOT_FAST = {"slow", "ray", "gpu", "faults"}
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests without a mark as fast; keep those of Ray in one process, and begin with them.
 
-    Some of Ray's tests kill every worker of Ray on the machine, and Ray's tests take longest. Tests
-    of faults run only with `-m faults`.
+    Ray's tests share a cluster, measure how long things take, and take longest. Tests of faults run
+    only with `-m faults`.
     """
     if "faults" not in config.option.markexpr:
         rest = [item for item in items if item.get_closest_marker("faults") is None]

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,76 @@ THIS_CHECKOUT = {
 """Workers and commands run the checkout that the tests are of, not the installed one."""
 STORE = 80_000_000
 """Bytes of a node's object store: the smallest that Ray takes is 75 MB."""
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    parent: int
+    command: str
+
+
+def processes() -> list[Process]:
+    """Every process that runs on this machine; the dead that wait for their parent left out."""
+    columns = ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="]
+    lines = subprocess.run(columns, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split(maxsplit=3) for line in lines]
+    return [Process(int(r[0]), int(r[1]), r[3]) for r in rows if len(r) == 4 and r[2][0] != "Z"]
+
+
+def descendants(*pids: int) -> list[Process]:
+    """The processes that some have started, and those that they have started."""
+    everyone, found, parents = processes(), [], set(pids)
+    while parents:
+        children = [process for process in everyone if process.parent in parents]
+        found += children
+        parents = {process.pid for process in children}
+    return found
+
+
+def trials_below(*pids: int) -> list[Process]:
+    """The processes in which trials of some raylets run, at work or idle.
+
+    Ray names one that is idle for our class, and one at work for `_Inner`, which Tune makes of it.
+    Other clusters of this machine have the like, so the name alone would not do.
+    """
+    names = ("ray::IgqTrial", "ray::_Inner")
+    return [process for process in descendants(*pids) if process.command.startswith(names)]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A cluster of one node that `ray start` keeps until it is told to end."""
+
+    address: str
+    process: "subprocess.Popen[bytes]"
+
+    def workers(self) -> list[Process]:
+        """The processes in which its trials run, and no other cluster's."""
+        return trials_below(self.process.pid)
+
+
+@contextlib.contextmanager
+def head(log: Path, cpus: int, **environment: str) -> Iterator[Head]:
+    """Give a cluster of one node as a command starts it; it ends afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ray = Path(sys.executable).with_name("ray")
+    command = [str(ray), "start", "--head", "--block", f"--port={port}", f"--num-cpus={cpus}"]
+    command += ["--include-dashboard=false", "--object-store-memory=200000000"]
+    command += ["--min-worker-port=0", "--max-worker-port=0"]  # another cluster has Ray's own
+    command.append("--node-ip-address=127.0.0.1")
+    set_ = os.environ | THIS_CHECKOUT | {"RAY_AUTH_MODE": "disabled"} | environment
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=set_)
+    try:
+        while "Ray runtime started" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield Head(f"127.0.0.1:{port}", process)
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @dataclass

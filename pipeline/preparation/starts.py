@@ -1,9 +1,11 @@
 """The first trials of a search, which it is measured against."""
 
+from collections.abc import Set
+
 import numpy as np
 
 from igq import Allocation, Limits, allocate, largest_uniform
-from igq.allocation import random_allocation, uniform_allocations
+from igq.allocation import Generator, random_allocation, uniform_allocations
 from pipeline.preparation.prepare import Preparation
 from pipeline.proposals import Baselines
 from pipeline.study.budgets import BudgetSchedule
@@ -11,20 +13,21 @@ from pipeline.study.trials import Origin
 
 RANDOM_TRIALS = 8
 """Random baselines, but no more than a quarter of the trials."""
+REDRAWS = 100
+"""Draws of a random baseline that was drawn already, before it is taken all the same."""
 
 
 def baselines(preparation: Preparation, trials: int, seed: int) -> Baselines:
     """Return the uniform allocation, the integer programs' and random ones within the limits."""
     limits = preparation.limits
     generator = np.random.default_rng([seed, len(preparation.layers)])
-    return [
-        (Origin.UNIFORM, largest_uniform(limits)),
-        *_programs(preparation, limits),
-        *(
-            (Origin.RANDOM, random_allocation(limits, generator))
-            for _ in range(min(RANDOM_TRIALS, trials // 4))
-        ),
-    ]
+    first = [(Origin.UNIFORM, largest_uniform(limits)), *_programs(preparation, limits)]
+    tried = {allocation for _, allocation in first}
+    for _ in range(min(RANDOM_TRIALS, trials // 4)):
+        drawn = _new(limits, generator, tried)
+        first.append((Origin.RANDOM, drawn))
+        tried.add(drawn)
+    return first
 
 
 def front_baselines(preparation: Preparation, schedule: BudgetSchedule, trials: int) -> Baselines:
@@ -42,6 +45,14 @@ def front_baselines(preparation: Preparation, schedule: BudgetSchedule, trials: 
         if (cost := limits.table.of(allocation)) != limits.budget:
             first.extend(_programs(preparation, limits.with_budget(cost)))
     return first
+
+
+def _new(limits: Limits, generator: Generator, tried: Set[Allocation]) -> Allocation:
+    """Draw an allocation that is not tried already, unless hardly any is left in a small space."""
+    for _ in range(REDRAWS):
+        if (drawn := random_allocation(limits, generator)) not in tried:
+            break
+    return drawn
 
 
 def _programs(preparation: Preparation, limits: Limits) -> list[tuple[Origin, Allocation]]:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import ray
@@ -29,8 +28,8 @@ from pipeline.evaluation.task import Task
 from pipeline.study.trials import Origin, Proposal
 from pipeline.threads import PATIENT
 from pipeline.versions import versions
-from tests import tiny
-from tests.clusters import THIS_CHECKOUT
+from tests import clusters, tiny
+from tests.clusters import THIS_CHECKOUT, Head, descendants, processes
 from tests.makers import FITTED
 
 TINY = tiny.TINY | {"depth": 1}
@@ -98,66 +97,18 @@ def expected(task: Task, allocation: igq.Allocation) -> list[tuple[int, list[flo
     return [(i, list(seen.kls)) for i, seen in enumerate(Objective(task).evaluate(allocation))]
 
 
-@dataclass(frozen=True)
-class Process:
-    pid: int
-    parent: int
-    command: str
-
-
-def processes() -> list[Process]:
-    """Every process that runs on this machine; the dead that wait for their parent left out."""
-    columns = ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="]
-    lines = subprocess.run(columns, capture_output=True, text=True, check=True).stdout.splitlines()
-    rows = [line.split(maxsplit=3) for line in lines]
-    return [Process(int(r[0]), int(r[1]), r[3]) for r in rows if len(r) == 4 and r[2][0] != "Z"]
-
-
-def descendants(pid: int) -> list[Process]:
-    """The processes that one has started, and those that they have started."""
-    everyone, found, parents = processes(), [], {pid}
-    while parents:
-        children = [process for process in everyone if process.parent in parents]
-        found += children
-        parents = {process.pid for process in children}
-    return found
-
-
-def workers() -> list[Process]:
-    """The processes in which a trial runs."""
-    return [process for process in processes() if process.command.startswith("ray::IgqTrial")]
-
-
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A Ray cluster to join: what all but one of the tests run on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    ray = Path(sys.executable).with_name("ray")
-    options = ["--num-cpus=1", "--include-dashboard=false", "--object-store-memory=200000000"]
-    options.append("--node-ip-address=127.0.0.1")  # nobody else is to reach it
-    log = tmp_path_factory.mktemp("ray") / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [ray, "start", "--head", "--block", f"--port={port}", *options],
-            stdout=out,
-            stderr=out,
-            env=os.environ | THIS_CHECKOUT | {"RAY_AUTH_MODE": "disabled"},
-        )
-    while "Ray runtime started" not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.2)
-    address = f"127.0.0.1:{port}"
-    yield address
-    process.terminate()
-    process.wait(30)
+    with clusters.head(tmp_path_factory.mktemp("ray") / "log", cpus=1) as made:
+        yield made
 
 
 @pytest.fixture(scope="module", params=["in process", pytest.param("ray", marks=pytest.mark.ray)])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     if request.param == "in process":
         return InProcess()
-    return RayCluster(request.getfixturevalue("head"), workers=2)
+    return RayCluster(request.getfixturevalue("head").address, workers=2)
 
 
 @dataclass(frozen=True)
@@ -233,7 +184,7 @@ def test_an_error_of_the_feed_reaches_the_caller(cluster: Cluster) -> None:
 
 
 @pytest.mark.ray
-def test_killed_workers_lose_nothing(head: str) -> None:
+def test_killed_workers_lose_nothing(head: Head) -> None:
     task = make_task(images=60, chunk_size=1)
     feed = FakeFeed(allocations(task)[:3])
     killed: list[int] = []
@@ -241,12 +192,12 @@ def test_killed_workers_lose_nothing(head: str) -> None:
     def kill_all() -> None:
         """All that are there, one of them in the middle of a trial: the others may just start."""
         if not killed and sum(map(len, feed.reports.values())) == 20:
-            killed.extend(worker.pid for worker in workers())
+            killed.extend(worker.pid for worker in head.workers())
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
     feed.on_report = kill_all
-    RayCluster(head, workers=2).run(task, feed)
+    RayCluster(head.address, workers=2).run(task, feed)
 
     assert killed
     assert sorted(feed.finished) == [(0, None), (1, None), (2, None)]
@@ -259,18 +210,18 @@ def test_killed_workers_lose_nothing(head: str) -> None:
 
 
 @pytest.mark.ray
-def test_a_trial_that_loses_every_worker_finishes_with_an_error(head: str) -> None:
+def test_a_trial_that_loses_every_worker_finishes_with_an_error(head: Head) -> None:
     task = make_task(images=60, chunk_size=1)
     feed = FakeFeed(allocations(task)[:1])
     killed: set[int] = set()
 
     def kill_each() -> None:
-        for worker in workers():
+        for worker in head.workers():
             os.kill(worker.pid, signal.SIGKILL)
             killed.add(worker.pid)
 
     feed.on_report = kill_each
-    RayCluster(head, workers=1).run(task, feed)
+    RayCluster(head.address, workers=1).run(task, feed)
 
     assert len(killed) > RETRIES  # on a busy machine Ray may start one before it counts the last
     [(number, error)] = feed.finished
@@ -304,19 +255,19 @@ def test_an_address_without_a_cluster_is_refused(
 
 
 @pytest.mark.ray
-def test_without_a_number_there_is_a_worker_for_each_core(head: str) -> None:
+def test_without_a_number_there_is_a_worker_for_each_core(head: Head) -> None:
     task = make_task()
     feed = FakeFeed(allocations(task)[:3])
     most: list[int] = []
-    feed.on_report = lambda: most.append(len(workers()))
-    RayCluster(head).run(task, feed)
+    feed.on_report = lambda: most.append(len(head.workers()))
+    RayCluster(head.address).run(task, feed)
     assert max(most) == 1  # the cluster has one core
     assert len(feed.finished) == 3
 
 
 @pytest.mark.ray
-def test_threads_of_workers_that_wait_sleep(head: str) -> None:
-    with connected(head):
+def test_threads_of_workers_that_wait_sleep(head: Head) -> None:
+    with connected(head.address):
         asked = ray.remote(lambda: {name: os.environ.get(name) for name in PATIENT})
         found = ray.get(asked.remote())
     assert found == {name: os.environ.get(name, value) for name, value in PATIENT.items()}
@@ -324,9 +275,9 @@ def test_threads_of_workers_that_wait_sleep(head: str) -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("package", ["igq", "torch"])
-def test_a_node_with_another_version_is_refused_with_both(head: str, package: str) -> None:
+def test_a_node_with_another_version_is_refused_with_both(head: Head, package: str) -> None:
     mine = versions() | {package: "0.0.1"}
-    with connected(head), pytest.raises(ClusterError) as caught:
+    with connected(head.address), pytest.raises(ClusterError) as caught:
         check_nodes(mine)
     host = socket.gethostname()
     assert str(caught.value) == (
@@ -336,11 +287,11 @@ def test_a_node_with_another_version_is_refused_with_both(head: str, package: st
 
 
 @pytest.mark.ray
-def test_gpus_that_no_machine_has_are_refused(head: str) -> None:
+def test_gpus_that_no_machine_has_are_refused(head: Head) -> None:
     task = make_task()
     feed = FakeFeed(allocations(task))
     with pytest.raises(ClusterError, match=r"at most the GPUs of one machine .*, but got 64\."):
-        RayCluster(head, gpus_per_worker=64.0).run(task, feed)
+        RayCluster(head.address, gpus_per_worker=64.0).run(task, feed)
     assert feed.proposed == 0
 
 

@@ -2,23 +2,22 @@
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.clusters import Nodes, cluster
+from tests.clusters import Nodes, Process, cluster, trials_below
 from tests.faults.searches import begin, check_sound
 
 
-def workers_of(nodes: Nodes, *names: str, kind: str = "(IgqTrial|_Inner)") -> list[int]:
-    """The processes in which trials of these nodes run: children of their raylets.
+def workers_of(nodes: Nodes, *names: str) -> list[Process]:
+    """The processes in which trials of these nodes run."""
+    return trials_below(*(pid for name in names for pid in nodes.processes(name, "raylet")))
 
-    Ray names one that is idle for our class, and one at work for `_Inner`, which Tune makes of it.
-    """
-    raylets = ",".join(str(pid) for name in names for pid in nodes.processes(name, "raylet"))
-    command = ["pgrep", "-P", raylets, "-f", f"ray::{kind}"]
-    return list(map(int, subprocess.run(command, capture_output=True, text=True).stdout.split()))
+
+def works(nodes: Nodes, name: str) -> bool:
+    """Whether a trial is being evaluated on a node."""
+    return any("_Inner.train" in worker.command for worker in workers_of(nodes, name))
 
 
 @pytest.mark.faults
@@ -30,9 +29,7 @@ def test_a_node_dies_and_another_joins_late(space: Path, tmp_path: Path) -> None
         gate.touch()
         nodes.kill("two")
         nodes.add("late", cpus=2)
-        search.waits(
-            lambda: bool(workers_of(nodes, "late", kind="_Inner.train")), "trial on the late node"
-        )
+        search.waits(lambda: works(nodes, "late"), "trial on the late node")
         gate.unlink()
         printed = search.ends()
     check_sound(search)
@@ -48,8 +45,8 @@ def test_workers_killed_in_mid_trial(nodes: Nodes, space: Path, tmp_path: Path) 
     search = begin(space, tmp_path / "study", "--cluster", nodes.address)
     for ended in (2, 8):
         search.reaches(ended)
-        for pid in workers_of(nodes, "one", "two"):
-            os.kill(pid, signal.SIGKILL)
+        for worker in workers_of(nodes, "one", "two"):
+            os.kill(worker.pid, signal.SIGKILL)
     search.ends()
     check_sound(search)
 

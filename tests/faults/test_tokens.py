@@ -1,7 +1,6 @@
 """A cluster that wants a token, and a driver that has none: said within seconds."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import THIS_CHECKOUT
+from tests.clusters import THIS_CHECKOUT, head
 
 CHECK = "from pipeline.cluster.ray import RayCluster; RayCluster('{address}').check()"
 
@@ -18,21 +17,9 @@ CHECK = "from pipeline.cluster.ray import RayCluster; RayCluster('{address}').ch
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[str]:
     """The address of a cluster with a token."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    ray = Path(sys.executable).with_name("ray")
-    command = [str(ray), "start", "--head", "--block", f"--port={port}", "--num-cpus=0"]
-    command += ["--include-dashboard=false", "--node-ip-address=127.0.0.1"]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
-    log = tmp_path / "log"
-    with log.open("w") as out:
-        head = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | token)
-    while "Ray runtime started" not in log.read_text():
-        assert head.poll() is None, log.read_text()
-        time.sleep(0.2)
-    yield f"127.0.0.1:{port}"
-    head.terminate()
-    head.wait(30)
+    with head(tmp_path / "log", cpus=0, **token) as made:
+        yield made.address
 
 
 @pytest.mark.faults

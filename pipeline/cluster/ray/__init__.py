@@ -16,6 +16,7 @@ from pipeline.cluster.ray.joining import connected
 from pipeline.cluster.ray.nodes import check_nodes, machines
 from pipeline.cluster.ray.parts import parts_on_ray
 from pipeline.cluster.ray.tuning import RETRIES, run_trials
+from pipeline.cluster.ray.watching import watched
 from pipeline.evaluation.task import Task
 from pipeline.evaluation.work import Part
 from pipeline.versions import versions
@@ -86,13 +87,15 @@ class RayCluster:
         """Yield each part with its result as it ends; a part whose worker died runs again."""
         with connected(self.address, len(cloudpickle.dumps(shared))):
             share = self._share(machines())
-            yield from parts_on_ray(shared, parts, lambda: self.room(share), share, progress)
+            with watched(lambda: self.room(share)) as watch:
+                yield from parts_on_ray(shared, parts, watch, share, progress)
 
     def run(self, task: Task, feed: ProposalFeed) -> None:
         """Evaluate proposals, `workers` at a time, until there are no more."""
         with connected(self.address, len(cloudpickle.dumps(task))):
             share = self._share(machines())
-            run_trials(task, feed, share, lambda: self.room(share))
+            with watched(lambda: self.room(share)) as watch:
+                run_trials(task, feed, share, watch)
 
     def room(self, share: Share) -> int:
         """Return how many trials may run at once on the connected cluster, as it is now."""

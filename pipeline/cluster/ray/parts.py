@@ -1,6 +1,6 @@
 """Parts of work on the workers of a Ray cluster, as Ray's tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -9,6 +9,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from igq.progress import Progress, silent
 from pipeline.cluster.placement import Share
+from pipeline.cluster.ray.watching import LOOK_SECONDS, Watch
 from pipeline.errors import ClusterError
 from pipeline.evaluation.work import Part
 
@@ -17,14 +18,14 @@ RETRIES = 2
 
 
 def parts_on_ray(
-    shared: Any, parts: Sequence[Part], room: Callable[[], int], share: Share, progress: Progress
+    shared: Any, parts: Sequence[Part], watch: Watch, share: Share, progress: Progress
 ) -> Iterator[tuple[Part, Any]]:
     """Yield each part with its result, as many at once as there is room, long ones first.
 
     Ray is connected.
 
     Raises:
-        ClusterError: workers were lost again and again.
+        ClusterError: workers were lost again and again, or the head.
     """
     kept = ray.put(shared)
     task = ray.remote(_compute).options(
@@ -34,15 +35,22 @@ def parts_on_ray(
     total, done = sum(part.passes for part in parts), 0.0
     running: dict[Any, Part] = {}
     while queue or running:
-        while queue and len(running) < max(1, room()):
+        while queue and len(running) < max(1, watch.room()):
             part = queue.pop()
             running[task.remote(kept, part, share)] = part
-        (ended, *_), _ = ray.wait(list(running))
+        ended = _first_ended(running, watch)
         part = running.pop(ended)
         result = _result(ended, part)
         done += part.passes
         progress(done / total)
         yield part, result
+
+
+def _first_ended(running: Iterable[Any], watch: Watch) -> Any:
+    """Wait until a part ends; raise where the cluster does."""
+    while not (ended := ray.wait(list(running), timeout=LOOK_SECONDS)[0]):
+        watch.check()
+    return ended[0]
 
 
 def _result(ended: Any, part: Part) -> Any:

@@ -4,7 +4,6 @@ The feed decides what is tried and when a trial stops.
 """
 
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,21 +19,19 @@ from pipeline.cluster.base import pass_on
 from pipeline.cluster.evaluator import Evaluator
 from pipeline.cluster.feed import ProposalFeed
 from pipeline.cluster.placement import Share
-from pipeline.cluster.ray.joining import check_head
 from pipeline.cluster.ray.nodes import Versions, check_versions, own_name
+from pipeline.cluster.ray.watching import Watch
 from pipeline.evaluation.task import Task
 from pipeline.versions import versions
 
 RETRIES = 2  # of a trial whose worker was lost
 MANY = 2**20
 """More trials than ever run at once: `_Proposals` says how many may."""
-LOOK_SECONDS = 1.0
-"""Between two looks at how many workers the cluster has room for."""
 
 
-def run_trials(task: Task, feed: ProposalFeed, share: Share, room: Callable[[], int]) -> None:
+def run_trials(task: Task, feed: ProposalFeed, share: Share, watch: Watch) -> None:
     """Run trials on the connected cluster, while there is room, until the feed has no more."""
-    proposals = _Proposals(feed, room)
+    proposals = _Proposals(feed, watch.room)
     sent = {"task": task, "share": share, "wanted": versions()}
     try:
         with tempfile.TemporaryDirectory(prefix="igq-") as folder:
@@ -52,7 +49,7 @@ def run_trials(task: Task, feed: ProposalFeed, share: Share, room: Callable[[], 
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 trial_dirname_creator=lambda trial: trial.trial_id,  # its own: long as the config
                 storage_path=folder,
-                callbacks=[_Watch()],
+                callbacks=[_Watching(watch)],
                 verbose=0,
             )
     except _FeedError as error:
@@ -98,14 +95,14 @@ class _Proposals(Searcher):
         super().__init__()
         self.feed = feed
         self.lost = (0, "", False)  # the trial that went wrong last, how, and whether it had begun
-        self._room, self._known, self._looked = room, 0, float("-inf")
+        self._room = room
         self._live: dict[str, dict[str, Any]] = {}
         self._again: list[dict[str, Any]] = []
         self._tries: Counter[int] = Counter()
 
     @_through_tune()
     def suggest(self, trial_id: str) -> Any:
-        if len(self._live) >= self._room_now():
+        if len(self._live) >= self._room():
             return None
         config = self._again.pop() if self._again else self._proposed()
         if config is None:
@@ -132,24 +129,16 @@ class _Proposals(Searcher):
         else:
             self.feed.finish(number, 0.0, reason)
 
-    def _room_now(self) -> int:
-        now = time.monotonic()
-        if now - self._looked >= LOOK_SECONDS:
-            self._known, self._looked = self._room(), now
-        return self._known
 
+class _Watching(tune.Callback):
+    """Ends a run whose cluster is gone, on behalf of Tune."""
 
-class _Watch(tune.Callback):
-    """Looks now and then whether the cluster is still there, on behalf of Tune."""
-
-    def __init__(self) -> None:
-        self._looked = time.monotonic()
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
 
     @_through_tune()
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if time.monotonic() - self._looked >= LOOK_SECONDS:
-            check_head()
-            self._looked = time.monotonic()
+        self._watch.check()
 
 
 class _Reports(FIFOScheduler):

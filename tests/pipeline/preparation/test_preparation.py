@@ -309,6 +309,12 @@ class TestBaselines:
         given = baselines(run(), trials, seed=0)
         assert [origin for origin, _ in given].count(Origin.RANDOM) == drawn
 
+    def test_a_random_one_is_no_other_start(self, run: Prepare) -> None:
+        prepared = run()
+        for seed in range(20):
+            uniform, _, _, *random = (a for _, a in baselines(prepared, 1000, seed))
+            assert len({uniform, *random}) == 1 + len(random)
+
     def test_a_seed_decides_the_random_ones(self, run: Prepare) -> None:
         prepared = run()
 

@@ -2,9 +2,11 @@
 
 import time
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 PASSED_OVER = {"connection", "content-length", "date", "host", "server", "transfer-encoding"}
 
@@ -17,6 +19,8 @@ class Delayed:
 
     def __init__(self, port: int, seconds: float, login: str | None = None) -> None:
         self.requests = 0
+        self._speaks = Event()
+        self._speaks.set()
         proxy = self
         expected = None if login is None else f"Basic {b64encode(login.encode()).decode()}"
 
@@ -26,6 +30,7 @@ class Delayed:
             def pass_on(self) -> None:
                 proxy.requests += 1
                 time.sleep(seconds)
+                proxy._speaks.wait()
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 sent = {k: v for k, v in self.headers.items() if k.lower() not in PASSED_OVER}
                 if expected is not None and self.headers.get("Authorization") != expected:
@@ -56,6 +61,15 @@ class Delayed:
     def uri(self) -> str:
         """The address of the proxy."""
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Answer no request until the block is left."""
+        self._speaks.clear()
+        try:
+            yield
+        finally:
+            self._speaks.set()
 
     def close(self) -> None:
         """Stop answering."""

@@ -4,6 +4,7 @@ The test installs nothing: it is skipped without PostgreSQL's programs (`apt-get
 postgresql`) and its driver for Python (`make outside`).
 """
 
+import signal
 import socket
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def database() -> Iterator[str]:
         with subprocess.Popen(command, cwd=folder, **user, **QUIET) as running:  # type: ignore[call-overload]
             wait_for(port, running)
             yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-            running.terminate()
+            running.send_signal(signal.SIGINT)  # SIGTERM waits for each connection to be closed
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +102,11 @@ def test_a_search_is_kept_by_a_far_server_with_a_login(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     tracker = MlflowTracker(proxy.uri)
     tracker.start(STUDY)
-    begin, before = time.monotonic(), proxy.requests
-    for number in range(0, 16, 4):
-        for kind, trial in enumerate((complete, pruned, over_budget, failed)):
-            tracker.record(trial(number + kind))
-    assert time.monotonic() - begin < LATE, "whoever records waits for no request"
+    before = proxy.requests
+    with proxy.silent():  # recording would not come to an end if it waited for an answer
+        for number in range(0, 16, 4):
+            for kind, trial in enumerate((complete, pruned, over_budget, failed)):
+                tracker.record(trial(number + kind))
     tracker.interrupt()
     assert (proxy.requests - before) / 16 < 8
 

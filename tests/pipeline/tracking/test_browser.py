@@ -1,6 +1,6 @@
 """MLflow's pages and the report in a real browser: Chromium, driven by Playwright.
 
-They are skipped where either is missing: `make browser` installs the driver, `apt-get install
+They are skipped where either is missing: `make outside` installs the driver, `apt-get install
 chromium` the browser. `IGQ_SCREENSHOTS` names a folder for pictures of every page.
 """
 
@@ -23,11 +23,12 @@ from mlflow import MlflowClient
 
 import pipeline
 from pipeline.commands.artifacts.register import Registered, register
+from pipeline.commands.studies.report import report
 from pipeline.tracking import sqlite_uri
 from pipeline.tracking.server import pages
 from pipeline.tracking.store import find_study
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: see `make browser`")
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: see `make outside`")
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu"),

@@ -33,6 +33,7 @@ COMMANDS = {
     "phases": "--models digits --images 8 --steps 2 --trials 2 --workers 1",
     "proposal_time": "--trials 20 --depth 2 --images 4",
     "scaling": "--workers 2 --seconds 0.01 --trials 60 --depth 2 --images 8 --each 3",
+    "search_images": "--images 4 --passes 24 --seeds 1",
     "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",
     "sensitivities": SMALL,
     "tracking": "--trials 6 --depth 1",

@@ -47,4 +47,4 @@ def test_a_full_disk_ends_a_search_that_goes_on_with_room(
     filler.unlink()
     again = begin(space, folder, *local, "--resume")
     again.ends()
-    check_sound(again, store=tmp_path / "mlflow.db")
+    check_sound(again, f"disk full after {stage} trials; resumed", store=tmp_path / "mlflow.db")

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tests import clusters
 from tests.clusters import ROOT, Nodes
-from tests.faults import outcomes
+from tests.faults import outcomes, searches
 from tests.pipeline.conftest import SPACE, make_model
 
 collect_ignore = ["patched"]  # it changes whatever imports it
@@ -26,6 +26,12 @@ def _troubles() -> Iterator[None]:
         patch.setitem(clusters.THIS_CHECKOUT, "PYTHONPATH", f"{HERE}{os.pathsep}{ROOT}")
         patch.setenv("IGQ_CHUNK_SECONDS", CHUNK_SECONDS)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers() -> Iterator[None]:
+    yield
+    searches.end_all()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -74,10 +75,24 @@ class Search:
         return found
 
 
+BEGUN: list[Search] = []
+
+
 def begin(space: Path, folder: Path, *options: str, **environment: str) -> Search:
     """Start a search of sixteen trials."""
     few = ["--trials", str(TRIALS), "--no-rivals", "--engine", "eager", "--out", str(folder)]
-    return Search(space, folder, igq("search", str(space), *few, *options, **environment))
+    search = Search(space, folder, igq("search", str(space), *few, *options, **environment))
+    BEGUN.append(search)
+    return search
+
+
+def end_all() -> None:
+    """Kill the searches that a test that failed has left."""
+    for search in BEGUN:
+        if search.process.poll() is None:
+            os.killpg(search.process.pid, signal.SIGKILL)
+            search.process.wait()
+    BEGUN.clear()
 
 
 def check_sound(

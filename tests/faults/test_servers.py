@@ -64,12 +64,17 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def test_a_server_that_is_away_for_half_a_minute_gets_all(
     server: Server, space: Path, tmp_path: Path
 ) -> None:
+    gate = tmp_path / "gate"
     options = ["--workers", "1", "--tracking", server.uri]
-    search = begin(space, tmp_path / "study", *options, IGQ_CHUNK_SECONDS="0.6")
+    search = begin(space, tmp_path / "study", *options, IGQ_GATE=str(gate))
     search.reaches(3)
     server.stop()
-    time.sleep(30)
+    away = time.monotonic()
+    search.reaches(6)
+    gate.touch()
+    time.sleep(max(0.0, 30 - (time.monotonic() - away)))
     server.start()
+    gate.unlink()
     printed = search.ends()
     assert "The search goes on" in printed
     check_sound(search, "MLflow server away for 30 s", store=server.store)

@@ -71,7 +71,7 @@ class Head:
 
 
 @contextlib.contextmanager
-def head(log: Path, cpus: int, **environment: str) -> Iterator[Head]:
+def head(log: Path, cpus: int, address: str = "127.0.0.1", **environment: str) -> Iterator[Head]:
     """Give a cluster of one node as a command starts it; it ends afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -79,7 +79,7 @@ def head(log: Path, cpus: int, **environment: str) -> Iterator[Head]:
     command = [str(ray), "start", "--head", "--block", f"--port={port}", f"--num-cpus={cpus}"]
     command += ["--include-dashboard=false", "--object-store-memory=200000000"]
     command += ["--min-worker-port=0", "--max-worker-port=0"]  # another cluster has Ray's own
-    command.append("--node-ip-address=127.0.0.1")
+    command.append(f"--node-ip-address={address}")
     set_ = os.environ | THIS_CHECKOUT | {"RAY_AUTH_MODE": "disabled"} | environment
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=set_)
@@ -87,7 +87,7 @@ def head(log: Path, cpus: int, **environment: str) -> Iterator[Head]:
         while "Ray runtime started" not in log.read_text():
             assert process.poll() is None, log.read_text()
             time.sleep(0.2)
-        yield Head(f"127.0.0.1:{port}", process)
+        yield Head(f"{address}:{port}", process)
     finally:
         process.terminate()
         process.wait(30)

@@ -1,9 +1,10 @@
 """An MLflow server or store: opened, its experiment found or made, its runs found by a tag."""
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pipeline.errors import TrackingError
@@ -75,6 +76,7 @@ def connect(uri: str) -> MlflowClient:
     getattr(utils, "_artifact_repos_cache", {}).clear()
     if uri.startswith("sqlite"):
         try_sqlite(uri)
+        _make_tables(uri)
     elif is_database(uri):
         from mlflow.store.db.utils import create_sqlalchemy_engine
 
@@ -84,6 +86,28 @@ def connect(uri: str) -> MlflowClient:
         finally:
             engine.dispose()
     return MlflowClient(tracking_uri=uri)
+
+
+def _make_tables(uri: str) -> None:
+    """Make the tables of a new SQLite store with one sync, where MLflow alone takes a thousand.
+
+    On a disk whose syncs take 0.2 s, these would be four minutes.
+    """
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+    from sqlalchemy import event
+
+    path = Path(uri.partition("///")[2])
+    with closing(sqlite3.connect(path)) as store:
+        if store.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+            return
+    engine = create_sqlalchemy_engine(uri)
+    event.listen(engine, "connect", lambda made, _: made.execute("PRAGMA synchronous = OFF"))
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def find_study(uri: str, key: str) -> tuple[str, str] | None:

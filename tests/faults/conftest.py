@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from tests import clusters
 from tests.clusters import ROOT, Nodes
+from tests.faults import outcomes, searches
 from tests.pipeline.conftest import SPACE, make_model
 
 collect_ignore = ["patched"]  # it changes whatever imports it
@@ -27,6 +28,12 @@ def _troubles() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_leftovers() -> Iterator[None]:
+    yield
+    searches.end_all()
+
+
 @pytest.fixture
 def space(tmp_path: Path) -> Path:
     """The YAML of a space whose study takes a second, if nothing sleeps."""
@@ -41,3 +48,11 @@ def nodes() -> Iterator[Nodes]:
     """A cluster of a head and two nodes that tests may use, not break."""
     with clusters.cluster(one=1, two=1) as made:
         yield made
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the outcome of each fault."""
+    if outcomes.OUTCOMES:
+        terminalreporter.section("outcome of each fault")
+        for line in outcomes.table():
+            terminalreporter.write_line(line)

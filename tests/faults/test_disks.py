@@ -1,5 +1,9 @@
-"""A disk that is full at every stage: one message, a whole study, and a way on with room."""
+"""A disk that is full at every stage: one message, a whole study, and a way on with room.
 
+And one that is slow: a search on it takes longer, and is whole.
+"""
+
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +15,7 @@ from tests.faults.searches import begin, check_sound
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of two megabytes; only root can make one."""
+    """A disk of four megabytes; only root can make one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
@@ -47,4 +51,23 @@ def test_a_full_disk_ends_a_search_that_goes_on_with_room(
     filler.unlink()
     again = begin(space, folder, *local, "--resume")
     again.ends()
-    check_sound(again, store=tmp_path / "mlflow.db")
+    check_sound(again, f"disk full after {stage} trials; resumed", store=tmp_path / "mlflow.db")
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> dict[str, str]:
+    """An environment in which a disk takes 0.2 s to say that something stands on it."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("a slow disk wants a C compiler")
+    source, library = Path(__file__).with_name("slow_disk.c"), tmp_path / "slow.so"
+    subprocess.run([compiler, "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    return {"LD_PRELOAD": str(library), "IGQ_SYNC_MS": "200"}
+
+
+@pytest.mark.faults
+def test_a_study_and_mlflow_on_a_slow_disk(
+    space: Path, tmp_path: Path, slow: dict[str, str]
+) -> None:
+    search = begin(space, tmp_path / "study", "--workers", "1", **slow)
+    search.ends()
+    check_sound(search, "study and MLflow on a disk of 0.2 s a sync")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.preparation.study import Study
 from tests.clusters import Nodes, Process, cluster, trials_below
 from tests.faults.searches import begin, check_sound
 
@@ -32,7 +33,7 @@ def test_a_node_dies_and_another_joins_late(space: Path, tmp_path: Path) -> None
         search.waits(lambda: works(nodes, "late"), "trial on the late node")
         gate.unlink()
         printed = search.ends()
-    check_sound(search)
+    check_sound(search, "a node killed, another joins late")
     found = search.status
     assert found is not None
     assert set(found.trials.nodes or {}) >= {"one", "late"}
@@ -48,22 +49,25 @@ def test_workers_killed_in_mid_trial(nodes: Nodes, space: Path, tmp_path: Path) 
         for worker in workers_of(nodes, "one", "two"):
             os.kill(worker.pid, signal.SIGKILL)
     search.ends()
-    check_sound(search)
+    check_sound(search, "workers killed in mid-trial, twice")
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("trouble", "reason"), [("raise", "MemoryError: no room for 1 PiB"), ("kill", "ActorDied")]
+    ("trouble", "becomes", "reason"),
+    [
+        ("raise", "raises", "MemoryError: no room for 1 PiB"),
+        ("kill", "takes its worker with it, as one out of memory", "ActorDied"),
+    ],
+    ids=["raises", "is killed"],
 )
 def test_a_trial_that_always_goes_wrong_is_recorded_once(
-    tmp_path: Path, space: Path, trouble: str, reason: str
+    tmp_path: Path, space: Path, trouble: str, becomes: str, reason: str
 ) -> None:
-    from pipeline.preparation.study import Study
-
     with cluster({"IGQ_TROUBLE": trouble}, one=2) as own:
         search = begin(space, tmp_path / "study", "--cluster", own.address)
         search.ends()
-    check_sound(search, failed=1)
+    check_sound(search, f"a trial that always {becomes}", failed=1)
     (failed,) = (t for t in Study.open(search.folder).trials() if t.error)
     assert reason in (failed.error or "")
 
@@ -79,4 +83,4 @@ def test_the_head_dies_and_another_cluster_goes_on(space: Path, tmp_path: Path) 
     with cluster(three=2) as nodes:
         search = begin(space, search.folder, "--cluster", nodes.address, "--resume")
         search.ends()
-    check_sound(search)
+    check_sound(search, "head killed; resumed on another cluster")

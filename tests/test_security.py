@@ -28,6 +28,8 @@ class TestSizes:
             ("embed_dim", 10**12),
             ("num_classes", 10**12),
             ("in_chans", 10**6),
+            ("in_chans", 0),
+            ("patch_size", [0, 2]),
             ("mlp_ratio", float("inf")),
             ("mlp_ratio", float("nan")),
         ],
@@ -36,7 +38,7 @@ class TestSizes:
         self, key: str, value: object
     ) -> None:
         for make in (lambda a: create(NAME, a), lambda a: remake(Architecture(NAME, a))):
-            with pytest.raises(UnsupportedModelError, match=f"numbers up to .* but got {key}="):
+            with pytest.raises(UnsupportedModelError, match=f"must be numbers .* but got {key}="):
                 make(TINY | {key: value})
 
 

@@ -1,7 +1,9 @@
 """The promises of SECURITY.md that have no better place."""
 
 import codecs
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,22 @@ class TestTerminals:
         text = "0.5 ± 0.1 ─┼─ …  → 頁"
         written = codecs.encode(text, "ascii", "plainly")
         assert written == b"0.5 +/- 0.1 --- ...  -> ?"
+
+    @pytest.mark.parametrize("errors", ["strict", "surrogateescape", "backslashreplace"])
+    def test_whatever_python_does_in_its_locale(
+        self, monkeypatch: pytest.MonkeyPatch, errors: str
+    ) -> None:
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding="ascii", errors=errors)
+        monkeypatch.setattr(sys, "stdout", stream)
+        write_plainly()
+        print("0.5 ± 0.1", flush=True)
+        assert written.getvalue() == b"0.5 +/- 0.1\n"
+
+    def test_a_person_s_own_wish_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding="ascii", errors="replace")
+        monkeypatch.setattr(sys, "stdout", stream)
+        write_plainly()
+        print("0.5 ± 0.1", flush=True)
+        assert written.getvalue() == b"0.5 ? 0.1\n"

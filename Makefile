@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast faults check check-native docs outside gpu-check
+.PHONY: help demo test test-fast faults fuzz check check-native docs outside gpu-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
 
 faults: $(INSTALLED) ## kill workers, nodes, heads, drivers, servers and disks under searches: 10 minutes
 	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0
+
+SECONDS := 300
+fuzz: $(INSTALLED) ## let atheris try the readers of files from outside: 5 minutes each, or SECONDS=30
+	$(BIN)/python -m pip install --quiet atheris
+	$(BIN)/python -m tests.fuzz $(SECONDS) $(READERS)
 
 check: $(INSTALLED) ## style, types, the imports' architecture, the documentation and pinned versions
 	$(BIN)/ruff check
@@ -59,7 +64,12 @@ outside: $(INSTALLED) ## MLflow's pages in Chromium, servers on PostgreSQL: apt-
 	$(BIN)/python -m pip install --quiet playwright 'psycopg[binary]'
 	$(BIN)/pytest tests/pipeline/tracking/test_browser.py tests/contracts/test_far_stores.py
 
-gpu-check: $(INSTALLED) ## check and time a GPU: run it first wherever there is one
+gpu-SECONDS := 300
+fuzz: $(INSTALLED) ## let atheris try the readers of files from outside: 5 minutes each, or SECONDS=30
+	$(BIN)/python -m pip install --quiet atheris
+	$(BIN)/python -m tests.fuzz $(SECONDS) $(READERS)
+
+check: $(INSTALLED) ## check and time a GPU: run it first wherever there is one
 	mkdir -p out
 	$(BIN)/pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu_check --device cuda --json out/gpu_check.json

@@ -10,9 +10,27 @@ IgqError
 +-- RuntimeLibraryError      the compiled runtime refuses its input, or is not this version's
 """
 
+LONGEST = 3000
+"""Characters of the longest message (our choice)."""
+
+
+def readable(message: str) -> str:
+    r"""Return a message that can be printed, whatever names and values of a file are in it.
+
+    What a terminal would act on is escaped, and the end of a very long message left out.
+
+    >>> readable("a\x1b[2J is unknown"), len(readable("a" * 10**6))
+    ('a\\x1b[2J is unknown', 3004)
+    """
+    short = message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
+        for letter in short
+    )
+
 
 class IgqError(Exception):
-    """The root of every error that is the caller's to mend.
+    """The root of every error that is the caller's to mend; its message can be printed.
 
     >>> import igq
     >>> try:
@@ -21,6 +39,9 @@ class IgqError(Exception):
     ...     print(type(error).__name__)
     UnsupportedModelError
     """
+
+    def __str__(self) -> str:
+        return readable(super().__str__())
 
 
 class InvalidArgumentError(IgqError, ValueError):

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from igq.errors import InvalidArgumentError, UnsupportedModelError
+from igq.checks import check_devices, check_images
+from igq.errors import InvalidArgumentError
 from igq.progress import Progress, part, silent
 
 BATCH_SIZE = 32
@@ -120,42 +121,6 @@ def evaluating(function: Callable[..., R]) -> Callable[..., R]:
     return run
 
 
-def check_parameters(model: nn.Module, images: Tensor) -> None:
-    """Refuse a model whose parameters are on several devices, or not in the type of the images.
-
-    Raises:
-        UnsupportedModelError: the message names the parameter.
-
-    >>> check_parameters(nn.Linear(1, 1).half(), torch.ones(1, 1))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    igq.errors.UnsupportedModelError: the model must be in float32 as the images are, but weight...
-    """
-    check_devices(model)
-    name, first = next(model.named_parameters(), ("", images))
-    if first.dtype != images.dtype:
-        wanted, found = (str(t.dtype).removeprefix("torch.") for t in (images, first))
-        raise UnsupportedModelError(
-            f"the model must be in {wanted} as the images are, but {name} is in {found}; give "
-            f"model.to(images.dtype)."
-        )
-
-
-def check_devices(model: nn.Module) -> None:
-    """Refuse a model whose parameters are on several devices.
-
-    Raises:
-        UnsupportedModelError: the message names two parameters.
-    """
-    named = list(model.named_parameters())
-    for name, parameter in named:
-        if parameter.device != named[0][1].device:
-            raise UnsupportedModelError(
-                f"the model must be on one device, but {named[0][0]} is on "
-                f"{named[0][1].device} and {name} on {parameter.device}; give "
-                f"model.to({str(named[0][1].device)!r})."
-            )
-
-
 @torch.inference_mode()
 @evaluating
 def log_probabilities(
@@ -214,12 +179,13 @@ def observation(
     """Return the KL and logit MSE of each image, from log probabilities.
 
     Raises:
-        FloatingPointError: a KL is not finite.
+        FloatingPointError: a KL or logit MSE is not finite.
     """
-    kls = divergences(reference, quantized)
-    if not kls.isfinite().all():
-        raise FloatingPointError("the KL of an image is not finite")
-    return Observation(tuple(kls.tolist()), tuple(logit_mse(reference, quantized).tolist()))
+    kls, mses = divergences(reference, quantized), logit_mse(reference, quantized)
+    for name, values in (("KL", kls), ("logit MSE", mses)):
+        if not values.isfinite().all():
+            raise FloatingPointError(f"the {name} of an image is not finite")
+    return Observation(tuple(kls.tolist()), tuple(mses.tolist()))
 
 
 def accuracy(
@@ -240,7 +206,8 @@ def evaluate(
     """Score a model on images: KL to `reference` (a model, or its log probabilities) and top-1.
 
     Raises:
-        InvalidArgumentError: there are no images, or not one label or reference for each of them.
+        InvalidArgumentError: there are no images, or other images than the model takes, or not one
+            label or reference for each of them, or a label that is no class.
         UnsupportedModelError: a model is on several devices, or not in the images' type.
 
     >>> import igq, torch
@@ -251,15 +218,15 @@ def evaluate(
     >>> igq.evaluate(vit, images, reference=vit, labels=vit(images).argmax(-1))
     Score(kl=0.0000, top1=1.0000)
     """
+    check_images(model, images)
     if len(images) == 0:
         raise InvalidArgumentError("evaluation needs at least 1 image, but got 0.")
     if labels is not None and len(labels) != len(images):
         raise InvalidArgumentError(
             f"`labels` must be one for each of the {len(images)} images, but got {len(labels)}."
         )
-    for brought in (model, reference):
-        if isinstance(brought, nn.Module):
-            check_parameters(brought, images)
+    if isinstance(reference, nn.Module):
+        check_images(reference, images)
     passes = 2 if isinstance(reference, nn.Module) else 1
     outputs = log_probabilities(model, images, batch_size, part(progress, 0, passes))
     if isinstance(reference, nn.Module):
@@ -268,6 +235,12 @@ def evaluate(
         raise InvalidArgumentError(
             f"`reference` must have the shape of the predictions, {list(outputs.shape)}, "
             f"but has {list(reference.shape)}."
+        )
+    if labels is not None and not ((labels >= 0) & (labels < outputs.shape[1])).all():
+        odd = labels[(labels < 0) | (labels >= outputs.shape[1])][0].item()
+        raise InvalidArgumentError(
+            f"`labels` must be classes of the model, from 0 to {outputs.shape[1] - 1}, but one is "
+            f"{odd}."
         )
     return Score(
         kls=None if reference is None else divergences(reference, outputs),

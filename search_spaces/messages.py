@@ -4,6 +4,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from igq.errors import readable
+
 # Where pydantic speaks of Python, or in other words than "Input should be ...".
 _RULES = {
     "tuple_type": "must be a list",
@@ -14,6 +16,9 @@ _RULES = {
 
 class SearchSpaceError(ValueError):
     """A search space that cannot be found, read or understood; the message says why."""
+
+    def __str__(self) -> str:
+        return readable(super().__str__())
 
 
 def problems(error: ValidationError) -> tuple[str, ...]:
@@ -26,21 +31,41 @@ def problems(error: ValidationError) -> tuple[str, ...]:
     ...     problems(error)
     ('`uniform` must be between 1 and 256, but got uniform=0.',)
     """
-    return tuple(_problem(details) for details in error.errors(include_url=False))
+    found = error.errors(include_url=False)
+    more = len(found) - MOST_PROBLEMS
+    said = [_problem(details) for details in found[:MOST_PROBLEMS]]
+    return (*said, *([f"and {more} more."] if more > 0 else []))
+
+
+LONGEST = 200
+"""Characters of a value that a message shows (our choice)."""
+MOST_PROBLEMS = 10
+"""Problems that a message has (our choice)."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: the beginning of one that is long.
+
+    >>> shown("abc"), len(shown("a" * 1000))
+    ("'abc'", 204)
+    """
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def complaint(error: Exception) -> str:
     """Return the problem of a file in a line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _problem(details: ErrorDetails) -> str:
     """Write the rule, then the value."""
     name, kind = _place(details["loc"]), details["type"]
     if kind == "extra_forbidden":
-        return f"every key must be a known one, but got {name}={details['input']!r}."
+        return f"every key must be a known one, but got {name}={shown(details['input'])}."
     if kind == "missing":
         return f"`{name}` must be given, but got nothing."
     if kind == "value_error":
@@ -49,7 +74,7 @@ def _problem(details: ErrorDetails) -> str:
             return rule
     else:
         rule = _RULES.get(kind, f"must {details['msg'].removeprefix('Input should ')}")
-    return f"`{name}` {rule}, but got {name}={details['input']!r}."
+    return f"`{name}` {rule}, but got {name}={shown(details['input'])}."
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -57,4 +82,4 @@ def _place(location: tuple[int | str, ...]) -> str:
     if location[:1] in (("budget",), ("max_size",), ("max_bops",)):
         location = (*location[:1], *location[2:])  # the tag of the kind stands between
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return "".join(parts).removeprefix(".")
+    return "".join(parts).removeprefix(".")[:LONGEST]

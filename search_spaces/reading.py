@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from search_spaces.budgets import LatencyBudget
-from search_spaces.messages import SearchSpaceError, complaint, problems
+from search_spaces.messages import SearchSpaceError, complaint, problems, shown
 from search_spaces.schema import SearchSpace
 
 LARGEST = 2**20
@@ -69,10 +69,10 @@ def _written(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise _refuse(path, f"the file must be YAML, but {complaint(error)}.") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise _refuse(path, f"the file must map keys to values, but got {content!r}.")
+        raise _refuse(path, f"the file must map keys to values, but got {shown(content)}.")
     if "name" in content:
         rule = "`name` must be left out, it is the file's name"
-        raise _refuse(path, f"{rule}, but got name={content['name']!r}.")
+        raise _refuse(path, f"{rule}, but got name={shown(content['name'])}.")
     return content
 
 

@@ -1,7 +1,9 @@
 """The promises of SECURITY.md that have no better place."""
 
 import codecs
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,8 @@ class TestSizes:
             ("embed_dim", 10**12),
             ("num_classes", 10**12),
             ("in_chans", 10**6),
+            ("in_chans", 0),
+            ("patch_size", [0, 2]),
             ("mlp_ratio", float("inf")),
             ("mlp_ratio", float("nan")),
         ],
@@ -36,7 +40,7 @@ class TestSizes:
         self, key: str, value: object
     ) -> None:
         for make in (lambda a: create(NAME, a), lambda a: remake(Architecture(NAME, a))):
-            with pytest.raises(UnsupportedModelError, match=f"numbers up to .* but got {key}="):
+            with pytest.raises(UnsupportedModelError, match=f"must be numbers .* but got {key}="):
                 make(TINY | {key: value})
 
 
@@ -65,3 +69,22 @@ class TestTerminals:
         text = "0.5 ± 0.1 ─┼─ …  → 頁"
         written = codecs.encode(text, "ascii", "plainly")
         assert written == b"0.5 +/- 0.1 --- ...  -> ?"
+
+    @pytest.mark.parametrize("errors", ["strict", "surrogateescape", "backslashreplace"])
+    def test_whatever_python_does_in_its_locale(
+        self, monkeypatch: pytest.MonkeyPatch, errors: str
+    ) -> None:
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding="ascii", errors=errors)
+        monkeypatch.setattr(sys, "stdout", stream)
+        write_plainly()
+        print("0.5 ± 0.1", flush=True)
+        assert written.getvalue() == b"0.5 +/- 0.1\n"
+
+    def test_a_person_s_own_wish_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding="ascii", errors="replace")
+        monkeypatch.setattr(sys, "stdout", stream)
+        write_plainly()
+        print("0.5 ± 0.1", flush=True)
+        assert written.getvalue() == b"0.5 ? 0.1\n"

@@ -110,17 +110,21 @@ class Profile:
         return next((made for made in self.operators if name in made.layers), None)
 
 
+MOST_MS = 1e12
+"""The longest time that is believed (our choice)."""
+
+
 def check_duration(name: str, value: object) -> float:
     """Return a time in ms, as a float, if a clock can give it.
 
     Raises:
-        ProfileError: it is no number, negative, NaN or infinite.
+        ProfileError: it is no number, negative, NaN, or longer than 30 years.
 
     >>> check_duration("rest_ms", -1.0)
     Traceback (most recent call last):
     igq.errors.ProfileError: `rest_ms` must be a time from 0 ms up, but got -1.0.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_MS:
         return float(value)
     raise ProfileError(f"`{name}` must be a time from 0 ms up, but got {value!r:.100}.")
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from igq.checks import check_images
 from igq.errors import InvalidArgumentError
 from igq.grouping import grouping_of
 from igq.layer import Layer
@@ -55,7 +56,8 @@ def observe(
     The images are in the model's own normalisation; no labels are needed. The model is untouched.
 
     Raises:
-        InvalidArgumentError: there are no images, or the model is rotated otherwise.
+        InvalidArgumentError: there are no images, or other images than the model takes, or the
+            model is rotated otherwise.
         UnsupportedModelError: the model is of no supported family, or a part of it is not.
 
     >>> import igq, torch
@@ -66,6 +68,7 @@ def observe(
     >>> ranges["blocks.0.attn.softmax"].shape  # 3 heads x 17 queries
     torch.Size([4, 51, 2])
     """
+    check_images(model, images)
     if len(images) == 0:
         raise InvalidArgumentError("calibration needs at least 1 image, but got 0.")
     model = rotated(model, scheme.rotation)

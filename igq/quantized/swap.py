@@ -8,8 +8,8 @@ from torch import nn
 
 from igq.arithmetic.affine import QuantizedTensor
 from igq.arithmetic.rotation import RotatedLinear
+from igq.checks import check_devices
 from igq.errors import InvalidArgumentError, UnsupportedModelError
-from igq.evaluation import check_devices
 from igq.grouping import Quantizer
 from igq.layer import Kind
 from igq.modules import (

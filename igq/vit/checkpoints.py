@@ -187,18 +187,21 @@ def _build(name: str, arguments: Mapping[str, Any], pretrained: bool) -> nn.Modu
 
 
 def _check_sizes(arguments: Mapping[str, Any]) -> None:
-    """Refuse numbers that would allocate without end, before a model is made."""
+    """Refuse numbers that would allocate without end, or nothing, before a model is made."""
     for key, value in arguments.items():
         most = MOST.get(key, 2**16)
+        least, rule = (1, f"from 1 to {most}") if key in COUNTS else (-most, f"up to {most}")
         for number in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(number, int | float) and not abs(number) <= most:
+            if isinstance(number, int | float) and not least <= number <= most:
                 raise UnsupportedModelError(
-                    f"`arguments` must be numbers up to {most}, but got {key}={number!r}."
+                    f"`arguments` must be numbers {rule}, but got {key}={number!r}."
                 )
 
 
 MOST = {"depth": 512, "img_size": 4096, "in_chans": 1024}
 """The largest arguments of models; 65536 for any other (our choice)."""
+COUNTS = ("img_size", "patch_size", "in_chans", "embed_dim", "depth", "depths", "num_heads")
+"""The arguments of models that count something which must be there."""
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

@@ -7,7 +7,7 @@ channels are adapted. Whatever was done is said.
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from timm.models import adapt_input_conv
@@ -45,10 +45,33 @@ def to_timm(tensors: Tensors) -> tuple[Tensors, tuple[str, ...]]:
     Raises:
         WeightsError: they are of another library, whose names nothing here translates.
     """
-    plain = unwrapped(tensors)
-    if not is_hugging_face(plain):
-        return plain, ()
-    return renamed(plain), ("names are translated from Hugging Face's",)
+    outside = _outside(tensors)
+    plain = unwrapped({name: t for name, t in tensors.items() if name not in outside})
+    done = [f"{_counted(outside, 'lies', 'lie')} outside of the model"] if outside else []
+    if is_hugging_face(plain):
+        plain = renamed(plain)
+        done.append("names are translated from Hugging Face's")
+    return plain, tuple(done)
+
+
+_OUTER = frozenset({"head", "head_dist", "fc_norm", "norm", "classifier", "fc"})
+"""Parts of a model that may lie beside the wrapped rest of it."""
+
+
+def _outside(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors beside a wrapped model: of a loss, an average's counter."""
+    wrapped = {_WRAPPERS.sub("", n).partition(".")[0] for n in tensors if _WRAPPERS.match(n)}
+    if not wrapped:
+        return []
+    rest = sorted(name for name in tensors if not _WRAPPERS.match(name))
+    return [name for name in rest if name.partition(".")[0] not in wrapped | _OUTER]
+
+
+def _counted(names: Sequence[str], one: str, more: str) -> str:
+    """Write how many tensors, a verb, and which, for instance."""
+    if len(names) == 1:
+        return f"{names[0]} {one}"
+    return f"{len(names)} tensors, such as {names[0]}, {more}"
 
 
 def fitted(model: nn.Module, tensors: Tensors, origin: str) -> tuple[Tensors, tuple[str, ...]]:
@@ -120,6 +143,6 @@ def _said(before: Mapping[str, Any], after: Mapping[str, Tensor]) -> Iterator[st
     gone = sorted(before.keys() - after.keys())
     new = sorted(after.keys() - before.keys())
     if new:
-        yield f"{len(new)} tensors are renamed, such as {new[0]}"
+        yield f"{_counted(new, 'is', 'are')} renamed"
     elif gone:
-        yield f"{len(gone)} tensors that the model does not use are left out, such as {gone[0]}"
+        yield f"{_counted(gone, 'is', 'are')} left out, as the model has no such part"

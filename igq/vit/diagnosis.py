@@ -6,14 +6,22 @@ from typing import Any
 from torch import Tensor, nn
 
 _OTHERS = (
-    ("conv_proj.weight", "torchvision's VisionTransformer; take timm's weights of the same model"),
-    ("layer1.0.conv1.weight", "a ResNet"),
-    ("features.0.0.weight", "torchvision's Swin or a convolutional network; take timm's weights"),
-    ("layers.0.blocks.0.attn.qkv.weight", "a Swin transformer"),
-    ("transformer.resblocks.0.attn.in_proj_weight", "CLIP; take timm's weights of its image tower"),
-    ("blocks.0.attn.qkv.weight", "a vision transformer with one row of blocks"),
+    ("conv_proj.weight", "torchvision's VisionTransformer", "take timm's weights of it"),
+    ("layer1.0.conv1.weight", "a ResNet", ""),
+    (
+        "features.0.0.weight",
+        "torchvision's Swin or a convolutional network",
+        "take timm's weights of it",
+    ),
+    ("layers.0.blocks.0.attn.qkv.weight", "a Swin transformer", ""),
+    (
+        "transformer.resblocks.0.attn.in_proj_weight",
+        "CLIP",
+        "take timm's weights of its image tower",
+    ),
+    ("blocks.0.attn.qkv.weight", "a vision transformer with one row of blocks", ""),
 )
-"""A tensor's name -> the model that has it."""
+"""A tensor's name, the model that has it, and what to do."""
 
 
 def likely_cause(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
@@ -22,10 +30,14 @@ def likely_cause(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     The sentence begins with a space.
     """
     expected = model.state_dict()
-    for mark, kind in _OTHERS:
+    for mark, kind, remedy in _OTHERS:
         if mark in tensors and mark not in expected:
-            return f" Likely they are those of {kind}, and the model is a {type(model).__name__}."
-    for cause in (_classes, _size, _depth):
+            advice = f": {remedy}" if remedy else ""
+            model_name = type(model).__name__
+            return (
+                f" Likely they are those of {kind}, and the model is timm's {model_name}{advice}."
+            )
+    for cause in (_classes, _size, _depth, _positions):
         if said := cause(expected, tensors):
             return f" {said}"
     return ""
@@ -62,6 +74,17 @@ def _depth(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str
     if theirs == ours or not theirs:
         return ""
     return f"Likely they are of a model of {theirs} blocks, and this one has {ours}."
+
+
+def _positions(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    theirs, ours = tensors.get("pos_embed"), expected.get("pos_embed")
+    if theirs is None or ours is None or theirs.shape == ours.shape:
+        return ""
+    registers = tensors.get("reg_token")
+    if registers is not None and "reg_token" not in expected:
+        count = registers.shape[1]
+        return f"Likely they are of a model with register tokens: give reg_tokens: {count}."
+    return "Likely they are of a model with another img_size or patch_size: give theirs."
 
 
 def _blocks(tensors: Mapping[str, Any]) -> int:

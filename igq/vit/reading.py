@@ -7,6 +7,7 @@ moving average (EMA) is taken first, as timm does.
 import argparse
 import json
 import pathlib
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
         WeightsError: the file cannot be read, holds objects beside plain values, or has no
             tensors there.
     """
-    file = next((path / name for name in _FOLDER if (path / name).is_file()), path)
+    file = _file_of(path)
     loaded = _load(file)
     found = dict(_sets(loaded))
     if not found:
@@ -68,6 +69,21 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     classes = _described(path) if path.is_dir() else _classes(loaded)
     others = tuple(name for name in found if name != chosen)
     return Checkpoint(str(path), found[chosen], chosen, others, classes)
+
+
+def _file_of(path: Path) -> Path:
+    """Return the file of weights, in a folder the one that a library of models wrote."""
+    if not path.is_dir():
+        return path
+    for name in _FOLDER:
+        if (path / name).is_file():
+            return path / name
+    divided = any((path / f"{name}.index.json").is_file() for name in _FOLDER)
+    reason = "its weights are divided among files; save them as one" if divided else "it has none"
+    raise WeightsError(
+        f"{path} could not be read as weights: a folder must hold {', '.join(_FOLDER[:-1])} or "
+        f"{_FOLDER[-1]}, but {reason}."
+    )
 
 
 def _load(path: Path) -> Any:
@@ -96,7 +112,8 @@ def _objects(path: Path, error: Exception) -> str:
     except Exception:  # no zip file, or damaged
         named = []
     if not named:
-        return ", but cannot be read so"
+        reason = str(error).partition("WeightsUnpickler error: ")[2].partition("\n")[0].strip()
+        return f", but cannot be read so{f' ({_printable(reason)[:100]})' if reason else ''}"
     more = f" and {len(named) - 3} more" * (len(named) > 3)
     return f", but has {_printable(', '.join(named[:3]))}{more}"
 
@@ -151,8 +168,16 @@ def _printable(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable())
 
 
+def _empty(factory: object = None) -> dict[Any, Any]:
+    """Return the dict that stands for one with a factory, which torch's reader cannot fill."""
+    return {}
+
+
 _PLAIN: tuple[Any, ...] = (
     argparse.Namespace,
+    types.SimpleNamespace,
+    (_empty, "collections.defaultdict"),
+    *(bool, bytes, dict, float, int, list, set, str, tuple),
     (pathlib.PurePosixPath, "pathlib.PosixPath"),
     (pathlib.PurePosixPath, "pathlib._local.PosixPath"),
     (pathlib.PureWindowsPath, "pathlib.WindowsPath"),

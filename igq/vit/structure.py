@@ -1,5 +1,7 @@
 """The structure of a timm vision transformer: its layers, and its forward pass in steps."""
 
+from collections.abc import Iterator, Mapping
+
 from torch import nn
 
 from igq.errors import UnsupportedModelError
@@ -75,8 +77,10 @@ def _refusal(model: nn.Module) -> str:
     """Return the rule, the value and the nearest way to a model that is supported."""
     name, module = type(model).__name__, type(model).__module__
     known = [model.__name__ for family in FAMILIES for model in family.models]
-    rule = f"the model must be a timm {either(known)}, but got a"
+    article = "an" if name[:1] in "AEIOU" else "a"
+    rule = f"the model must be a timm {either(known)}, but got {article}"
     wrapped = [path for path in ("module", "_orig_mod") if hasattr(model, path)]
+    wrapped += [path for path, part in _parts(model) if type(part).__name__ in known]
     ours = next((base for base in type(model).__mro__[1:] if base.__name__ in known), None)
     if wrapped:
         return f"{rule} {name} around one; give model.{wrapped[0]}."
@@ -95,4 +99,10 @@ def _refusal(model: nn.Module) -> str:
             f"{rule} {name} of torchvision; make the model of the same name with "
             "timm.create_model, and fine-tune it or take its pretrained weights."
         )
+    if isinstance(model, str | Mapping):
+        return f"{rule} {name}; igq.create(NAME, weights=FILE) makes a model."
     return f"{rule} {name}."
+
+
+def _parts(model: object) -> Iterator[tuple[str, nn.Module]]:
+    return model.named_children() if isinstance(model, nn.Module) else iter(())

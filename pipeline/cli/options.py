@@ -18,6 +18,10 @@ from pipeline.study.request import Engine
 
 _PLAIN = {"±": "+/-", "…": "...", "×": "x", "→": "->", "−": "-", "–": "-", "’": "'"}
 
+_PYTHON_S_OWN = ("strict", "surrogateescape", "backslashreplace")
+"""How Python writes what a stream cannot encode, unless PYTHONIOENCODING says otherwise: stdout of
+most locales, that of the C locale, stderr."""
+
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
     """Write characters that a terminal does not have in others that it has."""
@@ -32,7 +36,7 @@ def write_plainly() -> None:
     """Have both streams write what they cannot encode in plain characters."""
     codecs.register_error("plainly", _plainly)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in _PYTHON_S_OWN:
             stream.reconfigure(errors="plainly")
 
 

@@ -142,10 +142,11 @@ def by_order(classes: Mapping[str, int] | None, labelling: Labelling) -> dict[st
 
 
 def _numbers(names: Sequence[str], num_classes: int) -> dict[str, int] | None:
-    """Read names as numbers where they count from 0, some classes being absent."""
-    if "0" not in names or not all(name.isdecimal() and str(int(name)) == name for name in names):
+    """Read most names as numbers where they count from 0, some classes being absent."""
+    plain = [name for name in names if name.isascii() and name.isdecimal()]
+    numbers = {name: int(name) for name in plain if str(int(name)) == name}
+    if "0" not in numbers or 2 * len(numbers) <= len(names):
         return None
-    numbers = {name: int(name) for name in names}
     return numbers if max(numbers.values()) < num_classes else None
 
 

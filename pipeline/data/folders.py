@@ -56,7 +56,8 @@ def list_images(root: Path) -> Listing:
         kinds = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
         said.append(f"Passed over, as no images that can be read: {kinds}.")
     if hidden:
-        said.append(f"Passed over, as in hidden files or folders: {hidden} images.")
+        images = "image" if hidden == 1 else "images"
+        said.append(f"Passed over, as in hidden files or folders: {hidden} {images}.")
     return Listing(root, tuple(files), tuple(said))
 
 

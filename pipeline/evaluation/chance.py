@@ -8,8 +8,10 @@ DEVIATIONS = 3.0
 """Standard deviations of a guesser's top-1 that count as chance (our choice)."""
 
 
-def near_chance(top1: float | None, images: int, num_classes: int) -> str | None:
-    """Return a warning if a full-precision top-1 is near chance, with its likely causes.
+def near_chance(
+    top1: float | None, images: int, num_classes: int, whose: str = "full precision"
+) -> str | None:
+    """Return a warning if the top-1 of a model is near chance, with its likely causes.
 
     `top1` is from 0 to 1; None, and few images, give none.
 
@@ -27,7 +29,7 @@ def near_chance(top1: float | None, images: int, num_classes: int) -> str | None
     if top1 > chance + DEVIATIONS * sqrt(chance * (1 - chance) / images):
         return None
     return (
-        f"full precision's top-1 is {100 * top1:.2f} % on {images} images, where guessing gives "
+        f"{whose}'s top-1 is {100 * top1:.2f} % on {images} images, where guessing gives "
         f"{100 * chance:.2f} %.\n"
         "Likely the classes have another order than in training: give --classes alphabetical "
         "(1, 10, 2),\n--classes natural (1, 2, 10) or --classes FILE with a name in each line. "

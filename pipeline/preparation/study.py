@@ -177,14 +177,16 @@ def check_predictions(model: nn.Module, images: Images, request: Request) -> Non
     """Refuse a full-precision model that predicts no numbers on the first search images.
 
     Raises:
-        WeightsError: a log probability is NaN or infinite.
+        WeightsError: a log probability, or its square, is NaN or infinite.
     """
-    first = images.values[:PROBED]
-    if not log_probabilities(model, first).isfinite().all():
-        weights = request.weights or request.space.weights or "the pretrained weights"
+    predicted = log_probabilities(model, images.values[:PROBED])
+    if not predicted.square().isfinite().all():
+        weights = request.weights or request.space.weights or "the hub"
+        kind = "numbers beyond float32" if predicted.isfinite().all() else "NaN"
         raise WeightsError(
-            "the full-precision model must predict finite numbers, but gives NaN on images of "
-            f"{images.source}; likely {weights} overflow, or belong to another model."
+            f"the full-precision model must predict finite numbers, but gives {kind} on images of "
+            f"{images.source}; likely the weights of {weights} overflow, or belong to another "
+            "model."
         )
 
 

@@ -98,7 +98,7 @@ def evaluate_artifact(
     scores = Contest([lambda: quantized], model).score(blocks, source.size, progress)
     score = scores.models[0]
     top1 = None if scores.reference is None else scores.reference.top1
-    suspect = score.top1 if model is None else top1
-    if warning := near_chance(suspect, source.size, preprocessing.num_classes):
+    of = (score.top1, "the model") if model is None else (top1, "full precision")
+    if warning := near_chance(of[0], source.size, preprocessing.num_classes, of[1]):
         shown.warn(warning)
     return Evaluated(score, source.size, seen.text, top1, artifact.notes)

@@ -63,7 +63,8 @@ def _versions() -> Iterator[Finding]:
 def _processor() -> Finding:
     features = torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
-    return Finding("processor", True, f"{os.cpu_count()} cores, {threads} threads, {features}")
+    used = f"{threads} thread{'s' * (threads != 1)}"
+    return Finding("processor", True, f"{os.cpu_count()} cores, {used}, {features}")
 
 
 def _gpu() -> Finding:

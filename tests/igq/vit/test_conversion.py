@@ -128,7 +128,7 @@ class TestNames:
         }
         loaded = load(tensors, "deit3_small_patch16_224")
         assert torch.equal(loaded(images), deit(images))
-        assert told[-1].endswith(": 4 tensors are renamed, such as blocks.0.ls1.gamma.")
+        assert told[-1].endswith(": 4 tensors, such as blocks.0.ls1.gamma, are renamed.")
 
     @pytest.mark.parametrize(
         "spare", ["mask_token", "pre_logits.fc.weight", "total_ops", "blocks.0.total_params"]
@@ -138,9 +138,7 @@ class TestNames:
     ) -> None:
         loaded = load({**vit.state_dict(), spare: torch.zeros(1, 12)})
         assert torch.equal(loaded(images), vit(images))
-        assert told[-1].endswith(
-            f": 1 tensors that the model does not use are left out, such as {spare}."
-        )
+        assert told[-1].endswith(f": {spare} is left out, as the model has no such part.")
 
     def test_swin_s_buffers_are_left_out(self, tmp_path: Path) -> None:
         name = "swin_tiny_patch4_window7_224"
@@ -152,6 +150,41 @@ class TestNames:
         torch.save(tensors, file)
         loaded = create(name, {"img_size": 64, "num_classes": 5}, file)
         assert torch.equal(loaded(images), swin(images))
+
+
+class TestBesideAWrappedModel:
+    @pytest.mark.parametrize(
+        ("prefix", "spare", "shape"),
+        [("model.", "criterion.weight", (10,)), ("module.", "n_averaged", ())],
+        ids=["the loss of a Lightning module", "the counter of an averaged model"],
+    )
+    def test_tensors_are_left_out_and_said(
+        self,
+        load: Load,
+        vit: nn.Module,
+        images: Tensor,
+        told: list[str],
+        prefix: str,
+        spare: str,
+        shape: tuple[int, ...],
+    ) -> None:
+        wrapped = {prefix + name: tensor for name, tensor in vit.state_dict().items()}
+        loaded = load({**wrapped, spare: torch.ones(shape)})
+        assert torch.equal(loaded(images), vit(images))
+        assert told[-1].endswith(f": {spare} lies outside of the model.")
+
+    def test_a_classifier_is_part_of_the_model(
+        self, load: Load, vit: nn.Module, images: Tensor
+    ) -> None:
+        tensors = {
+            name if name.startswith("head.") else f"module.{name}": tensor
+            for name, tensor in vit.state_dict().items()
+        }
+        assert torch.equal(load(tensors)(images), vit(images))
+
+    def test_a_model_without_a_wrapper_must_fit_as_it_is(self, load: Load, vit: nn.Module) -> None:
+        with pytest.raises(WeightsError, match=r"but the model has no criterion\.weight\.$"):
+            load({**vit.state_dict(), "criterion.weight": torch.ones(10)})
 
 
 class TestSizes:
@@ -207,10 +240,24 @@ class TestReadOff:
 
 class TestLikelyCauses:
     CASES = (
-        ({"conv_proj.weight": torch.ones(1)}, {}, "those of torchvision's VisionTransformer"),
-        ({"layer1.0.conv1.weight": torch.ones(1)}, {}, "those of a ResNet"),
+        (
+            {"conv_proj.weight": torch.ones(1)},
+            {},
+            " Likely they are those of torchvision's VisionTransformer, and the model is timm's "
+            "VisionTransformer: take timm's weights of it.",
+        ),
+        (
+            {"layer1.0.conv1.weight": torch.ones(1)},
+            {},
+            "those of a ResNet, and the model is timm's VisionTransformer.",
+        ),
         ({}, {"num_classes": 7}, "Likely they are of 7 classes: give --num-classes 7."),
         ({}, {"embed_dim": 24}, "Likely they are of a model of width 24, and this one has 12"),
+        (
+            {},
+            {"reg_tokens": 4},
+            "Likely they are of a model with register tokens: give reg_tokens: 4.",
+        ),
         ({}, {"depth": 3}, "Likely they are of a model of 3 blocks, and this one has 2."),
     )
 

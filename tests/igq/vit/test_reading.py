@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import re
+import types
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,15 @@ class TestWhatTrainingScriptsSave:
         }
         assert read(file, content) == SECOND
         assert read(file, content, "model") == FIRST
+
+    def test_plain_values_of_other_scripts(self, file: Path) -> None:
+        content = {
+            "state_dict": OrderedDict(FIRST),
+            "milestones": Counter({30: 1}),
+            "history": defaultdict(list, {"loss": [0.5]}),
+            "args": types.SimpleNamespace(lr=0.1, size=torch.Size([2])),
+        }
+        assert read(file, content) == FIRST
 
     @pytest.mark.parametrize("key", KEYS)
     def test_each_name_of_a_set_is_known(self, file: Path, key: str) -> None:
@@ -156,5 +168,13 @@ class TestRefusals:
         assert str(raised.value).isprintable()
 
     def test_a_folder_without_weights(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match=r"could not be read as weights: .*Is a directory"):
+        said = (
+            f"{tmp_path} could not be read as weights: a folder must hold model.safetensors, "
+            "pytorch_model.bin or open_clip_model.safetensors, but "
+        )
+        with pytest.raises(WeightsError, match=f"^{re.escape(said)}it has none.$"):
+            read_checkpoint(tmp_path)
+        (tmp_path / "model.safetensors.index.json").write_text("{}")
+        divided = "its weights are divided among files; save them as one."
+        with pytest.raises(WeightsError, match=f"^{re.escape(said + divided)}$"):
             read_checkpoint(tmp_path)

@@ -1,6 +1,6 @@
 """Which layers a model has, and its forward pass in steps."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 import pytest
@@ -253,7 +253,7 @@ class TestTheNearestWay:
         ("wrap", "said"),
         [
             (nn.DataParallel, "but got a DataParallel around one; give model.module."),
-            (torch.compile, "but got a OptimizedModule around one; give model._orig_mod."),
+            (torch.compile, "but got an OptimizedModule around one; give model._orig_mod."),
             (
                 lambda vit: Mine(img_size=8, patch_size=2, embed_dim=12, depth=1, num_heads=3),
                 "but got a Mine, a subclass of VisionTransformer that may compute otherwise; load "
@@ -264,9 +264,13 @@ class TestTheNearestWay:
                 "but got a VisionTransformer of torchvision; make the model of the same name with "
                 "timm.create_model, and fine-tune it or take its pretrained weights.",
             ),
+            (
+                lambda vit: nn.Sequential(OrderedDict(net=vit)),
+                "but got a Sequential around one; give model.net.",
+            ),
             (lambda vit: nn.ReLU(), "but got a ReLU."),
         ],
-        ids=["parallel", "compiled", "subclass", "torchvision", "other"],
+        ids=["parallel", "compiled", "subclass", "torchvision", "wrapped", "other"],
     )
     def test_is_named(
         self, vit: nn.Module, wrap: Callable[[nn.Module], nn.Module], said: str

@@ -59,6 +59,26 @@ class TestClassMap:
         )
 
 
+class TestNumbers:
+    DIGITS = tuple("0123456789")
+
+    def test_a_folder_of_another_name_beside_them_is_left_out(self) -> None:
+        found = class_map([*self.DIGITS, "drafts"], Labelling(10))
+        assert found == {digit: int(digit) for digit in self.DIGITS}
+        said = left_out([*self.DIGITS, "drafts"], found, Labelling(10))
+        assert said == (
+            "1 of 11 images is left out, as its folder is no class of the model (drafts).",
+        )
+
+    @pytest.mark.parametrize(
+        "names",
+        [("1", "2", "drafts"), ("0", "cat", "dog"), ("0", "1", "12"), ("00", "1", "2"), ("0", "²")],
+        ids=["from 1", "few", "beyond the model", "padded", "no digit"],
+    )
+    def test_other_names_do_not_tell(self, names: tuple[str, ...]) -> None:
+        assert class_map(names, Labelling(10)) is None
+
+
 class TestReadClasses:
     @pytest.mark.parametrize(
         ("file", "text"),

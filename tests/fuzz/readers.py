@@ -31,7 +31,7 @@ from pipeline.data import Preprocessing
 from pipeline.data.classes import read_classes
 from pipeline.data.labels import read_labels
 from pipeline.data.pixels import naming, read_image
-from pipeline.preparation.latency import read_profile
+from pipeline.preparation.costs.latency import read_profile
 from pipeline.preparation.study import Study
 from pipeline.proposals import read_trials
 from pipeline.study.definition import Definition

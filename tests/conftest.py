@@ -14,6 +14,7 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that wait for nothing
     "IGQ_CACHE": "",  # no test finds another's results
     "OMP_NUM_THREADS": "1",  # as in a Ray worker: the same sums in the same order
 }

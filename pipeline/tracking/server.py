@@ -15,6 +15,8 @@ from pipeline.errors import TrackingError
 
 PATIENCE = 5.0
 """Seconds that the server has to end before it is killed (our choice)."""
+WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Jobs judge language models; eight processes would wait for them beside the server."""
 
 
 def serve(uri: str, host: str, port: int, ready: Callable[[], object] = lambda: None) -> int:
@@ -31,7 +33,9 @@ def serve(uri: str, host: str, port: int, ready: Callable[[], object] = lambda: 
         raise TrackingError(f"`port` must be free on {host}, but got {port}: {error}") from error
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(command, start_new_session=True)  # its workers are one group
+    environment = WITHOUT_JOBS | os.environ
+    # Its workers are one group.
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         _when_it_answers(server, host, port, ready)
         return server.wait()

@@ -32,7 +32,7 @@ test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
 	$(BIN)/pytest $(PARALLEL) -m fast
 
 faults: $(INSTALLED) ## kill workers, nodes, heads, drivers, servers and disks under searches: 10 minutes
-	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0
+	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0 -o timeout=900
 
 check: $(INSTALLED) ## style, types, the imports' architecture, the documentation and pinned versions
 	$(BIN)/ruff check

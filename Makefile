@@ -34,7 +34,7 @@ test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
 	$(BIN)/pytest $(PARALLEL) -m fast
 
 faults: $(INSTALLED) ## kill workers, nodes, heads, drivers, servers and disks under searches: 10 minutes
-	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0
+	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0 -o timeout=900
 
 SECONDS := 300
 fuzz: $(INSTALLED) ## let atheris try the readers of files from outside: 5 minutes each, or SECONDS=30

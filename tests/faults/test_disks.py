@@ -33,11 +33,16 @@ def fill(disk: Path) -> Path:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("stage", [0, 1, 6, 15], ids=lambda ended: f"after {ended}")
+@pytest.mark.parametrize(
+    ("stage", "inside"),
+    [(0, False), (1, False), (6, True), (15, False)],
+    ids=["after 0", "after 1", "after 6, with MLflow", "after 15"],
+)
 def test_a_full_disk_ends_a_search_that_goes_on_with_room(
-    disk: Path, space: Path, tmp_path: Path, stage: int
+    disk: Path, space: Path, tmp_path: Path, stage: int, inside: bool
 ) -> None:
-    local = ["--workers", "1", "--tracking", f"sqlite:///{tmp_path}/mlflow.db"]
+    store = (disk / "study" if inside else tmp_path) / "mlflow.db"
+    local = ["--workers", "1", "--tracking", f"sqlite:///{store}"]
     folder = disk / "study"
     search = begin(space, folder, *local)
     if stage:
@@ -51,7 +56,8 @@ def test_a_full_disk_ends_a_search_that_goes_on_with_room(
     filler.unlink()
     again = begin(space, folder, *local, "--resume")
     again.ends()
-    check_sound(again, f"disk full after {stage} trials; resumed", store=tmp_path / "mlflow.db")
+    whose = "study and MLflow" if inside else "study"
+    check_sound(again, f"disk of {whose} full after {stage} trials; resumed", store=store)
 
 
 @pytest.fixture

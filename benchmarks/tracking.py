@@ -9,6 +9,7 @@ behind a proxy that adds so many seconds to each request.
 """
 
 import argparse
+import os
 import socket
 import sqlite3
 import subprocess
@@ -85,7 +86,8 @@ def server(folder: Path, seconds: float) -> Iterator[Delayed]:
     command += ["--backend-store-uri", sqlite_uri(folder)]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    running = subprocess.Popen(command, cwd=folder, **quiet)  # type: ignore[call-overload]
+    alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # no jobs beside it
+    running = subprocess.Popen(command, cwd=folder, env=alone, **quiet)  # type: ignore[call-overload]
     proxy = Delayed(port, seconds)
     try:
         _wait(port)

@@ -37,6 +37,7 @@ COMMANDS = {
     "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",
     "sensitivities": SMALL,
     "tracking": "--trials 6 --depth 1",
+    "tracking_share": "--rounds 1 --trials 2 --far 0 --trials-alone",
 }
 PARTS = {"__init__", "real", "plain", "gpu_agreement", "delayed"}
 

@@ -49,7 +49,7 @@ def show_pages(study: Path, host: str, port: int, tracking: str | None) -> None:
 def _say_pages(uri: str, key: str, base: str) -> str:
     """Print the addresses of a study's page and of its trials; return the first."""
     from pipeline.tracking.server import pages
-    from pipeline.tracking.store import find_study
+    from pipeline.tracking.store import bring_view, find_study
 
     if not uri.startswith("sqlite"):
         return base
@@ -62,10 +62,12 @@ def _say_pages(uri: str, key: str, base: str) -> str:
     if found is None:
         console.print("This store does not have the study; it is shown all the same.")
         return base
-    own, trials = pages(base, *found)
+    bring_view(uri, *found)
+    own, trials, plots = pages(base, *found)
     plainly = {"soft_wrap": True, "highlight": False, "markup": False}
     console.print(f"The study: {own}", **plainly)  # type: ignore[arg-type]
     console.print(f"Its trials by KL: {trials}", **plainly)  # type: ignore[arg-type]
+    console.print(f"Plots of them: {plots}", **plainly)  # type: ignore[arg-type]
     return own
 
 

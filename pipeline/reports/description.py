@@ -8,6 +8,7 @@ from igq import Setting
 from pipeline.analysis.comparison import Comparison
 from pipeline.reports.sentences import (
     export_command,
+    folded,
     gain_sentence,
     had_rivals,
     means_in_words,
@@ -49,7 +50,7 @@ def describe(
         f"Means by kind: {means_in_words(means_by_kind(allocation))}. "
         f"Means by third of the depth: {means_in_words(means_by_third(allocation))}.",
         f"### Next\n\n```sh\n{export_command(folder)}\nigq report {folder}\n```",
-        f"### Reproduce\n\n```sh\n{_folded(again)}\n```",
+        f"### Reproduce\n\n```sh\n{folded(again)}\n```",
     ]
     if links := " · ".join(f"[{name}](artifact:{name})" for name in figures):
         parts.append(f"### Figures\n\n{links}")
@@ -62,11 +63,6 @@ def _row(row: Comparison) -> Row:
     if difference is not None and isfinite(difference.low):
         apart += f" [{difference.low:+.4f}, {difference.high:+.4f}]"
     return row.name, f"{row.kl.mean:.4f}", apart, verdict(row), f"{row.passes:,.0f}"
-
-
-def _folded(command: str) -> str:
-    """Return a command line with one option a line: a long line would widen MLflow's page."""
-    return command.replace(" --", " \\\n  --")
 
 
 def _table(heading: Row, rows: Iterable[Row]) -> str:

@@ -14,6 +14,7 @@ from pipeline.reports.allocations import block_grid, weight_of
 from pipeline.reports.figures import Picture, Shown, pictures, svg
 from pipeline.reports.sentences import (
     export_command,
+    folded,
     gain_sentence,
     had_rivals,
     means_in_words,
@@ -27,6 +28,8 @@ from pipeline.study.shape import means_by_kind, means_by_third
 from pipeline.study.trials import State, Trial, passes
 
 Cells = Sequence[str]
+ELSEWHERE = ("name", "trials")
+"""Fields of a space that the report says itself: a search may have had other trials."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +85,20 @@ def page_of(
 
 def _words(definition: Definition) -> dict[str, str]:
     space = definition.space.model_dump(mode="json", exclude_none=True)
-    facts = {name: str(value) for name, value in space.items() if name != "name"}
+    facts = {name: _plainly(value) for name, value in space.items() if name not in ELSEWHERE}
     images = {
         f"{purpose} images": f"{source}, digest {definition.images[purpose]}"
         for purpose, source in definition.sources.items()
     }
     more = {"key": definition.key, "sampler": definition.sampler.value, "weights": definition.model}
     return {"space": definition.space.name, **facts, **images, **more}
+
+
+def _plainly(value: object) -> str:
+    """Write a value of a space as a person would."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plainly(part)}" for name, part in value.items())
+    return ", ".join(map(_plainly, value)) if isinstance(value, list) else str(value)
 
 
 def html(pages: Sequence[Page]) -> str:
@@ -247,7 +257,8 @@ def _trial(trial: Trial) -> Cells:
 
 
 def _commands(page: Page) -> str:
-    return f"<pre><code>{escape(chr(10).join(page.commands))}</code></pre>"
+    commands = "\n".join(map(folded, page.commands))
+    return f"<pre><code>{escape(commands)}</code></pre>"
 
 
 def _facts(facts: Mapping[str, str]) -> str:

@@ -98,6 +98,16 @@ def export_command(folder: Path) -> str:
     return shlex.join(["igq", "export", str(folder), "--out", f"artifacts/{folder.name}"])
 
 
+def folded(command: str) -> str:
+    r"""Return a command line with one option a line: a long line would widen a page, or be broken.
+
+    >>> print(folded("igq search demo --seed 0"))
+    igq search demo \
+      --seed 0
+    """
+    return command.replace(" --", " \\\n  --")
+
+
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 

@@ -8,6 +8,7 @@ off.
 """
 
 import json
+import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -20,16 +21,20 @@ from igq.settings import plain
 from pipeline.study.trials import State, Trial
 from pipeline.tracking import logged
 from pipeline.tracking.base import Files, Input, Metrics, StudyRun, Tables, Tags
-from pipeline.tracking.store import IMPATIENT, opened, reaching, runs_with
+from pipeline.tracking.store import IMPATIENT, opened, reaching, runs_with, save_view
 from pipeline.tracking.uris import without_password
 
 # isort: split
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 WRITERS = 8
 """Trials that are written to a server at once: a far one answers each request late (our choice)."""
 ENDED = {State.COMPLETE: "FINISHED", State.FAILED: "FAILED"}
 """The status of a run by the state of its trial; KILLED for every other state."""
+LONGEST = 5000
+"""Characters of a tag that every store takes."""
 BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """Of a trial's requests: 14 s, where MLflow's own seven take four minutes."""
 
@@ -55,6 +60,7 @@ class MlflowTracker:
     ) -> None:
         self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
         self._parent, self._running, self._id, self._layers = "", False, "", layers
+        self._viewed = False
         writers = 1 if uri.startswith("sqlite") else WRITERS
         self._writer = ThreadPoolExecutor(max_workers=writers)
         self._queued: deque[Future[None]] = deque()
@@ -80,6 +86,9 @@ class MlflowTracker:
             self._queued.popleft()
         if trial.number not in self._recorded:
             self._recorded.add(trial.number)
+            if not self._viewed:
+                self._viewed = True
+                self._queued.append(self._writer.submit(self._save_view, trial))
             now, best = time.time_ns() // 10**6, self._is_best(trial)
             self._queued.append(self._writer.submit(self._write, trial, now, best))
 
@@ -149,26 +158,34 @@ class MlflowTracker:
     def _write(self, trial: Trial, now: int, best: bool) -> None:
         """Write one trial, or the rest of one that was cut off."""
         milliseconds = round(trial.seconds * 1000)
-        tags = {"mlflow.parentRunId": self._parent, "igq.trial": str(trial.number)}
         with reaching(self._uri, **BRIEFLY):
-            run = self._cut_off.get(trial.number) or self._client.create_run(
-                self._id, now - milliseconds, tags, logged.run_name(trial)
-            )
+            cut_off = self._cut_off.get(trial.number)
+            run = cut_off or self._create(trial, now - milliseconds)
             at, status = run.info.start_time + milliseconds, ENDED.get(trial.state, "KILLED")
-            identity, told = run.info.run_id, logged.tags(trial, self._study.limits)
-            params = logged.params(trial, self._layers)
-            self._log(identity, _metrics(trial, at), params, told)
-            text = json.dumps(plain(trial.proposal.allocation), indent=1)
-            self._client.log_text(identity, text, "allocation.json")
+            identity, params = run.info.run_id, logged.params(trial, self._layers)
+            rest = logged.tags(trial, self._study.limits) if cut_off else {}
+            self._log(identity, _metrics(trial, at), params, rest)
+            _keep_allocation(trial, get_artifact_repository(run.info.artifact_uri, self._uri))
             self._client.set_terminated(identity, status, at)
             if best:
                 point = Metric("best_kl", trial.observation.kl, at, trial.number)
                 self._log(self._parent, [point], {}, {})
 
+    def _save_view(self, trial: Trial) -> None:
+        """Keep the view of the study's trials, whose parameters are those of this one."""
+        with reaching(self._uri, **BRIEFLY):
+            save_view(self._client, self._id, self._parent, sorted(logged.params(trial)))
+
+    def _create(self, trial: Trial, begin: int) -> Run:
+        """Make the run of a trial, with all its tags: each further request costs a search time."""
+        own = {"mlflow.parentRunId": self._parent, "igq.trial": str(trial.number)}
+        tags = own | _fitting(logged.tags(trial, self._study.limits))
+        return self._client.create_run(self._id, begin, tags, logged.run_name(trial))
+
     def _log(self, run: str, metrics: list[Metric], params: Mapping[str, str], tags: Tags) -> None:
         """Log all in as few requests, of 100 parameters each, and as long tags as MLflow takes."""
         ps = [Param(key, value) for key, value in params.items()]
-        ts = [RunTag(key, value[:5000]) for key, value in tags.items()]
+        ts = [RunTag(key, value) for key, value in _fitting(tags).items()]
         for i in range(0, max(len(metrics), len(ps), len(ts)), 100):
             part = slice(i, i + 100)
             self._client.log_batch(run, metrics[part], ps[part], ts[part])
@@ -182,6 +199,19 @@ class MlflowTracker:
         finally:
             for write in queued:
                 write.cancel()
+
+
+def _fitting(tags: Tags) -> dict[str, str]:
+    """Return tags whose values are as long as MLflow takes them."""
+    return {key: value[:LONGEST] for key, value in tags.items()}
+
+
+def _keep_allocation(trial: Trial, artifacts: ArtifactRepository) -> None:
+    """Write a trial's allocation to the artifacts of its run, whose place is known already."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "allocation.json")
+        path.write_text(json.dumps(plain(trial.proposal.allocation), indent=1))
+        artifacts.log_artifact(str(path))
 
 
 def _metrics(trial: Trial, at: int) -> list[Metric]:

@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from urllib.parse import quote
 
 from pipeline.errors import TrackingError
+from pipeline.tracking.views import TRAINING, address
 
 PATIENCE = 5.0
 """Seconds that the server has to end before it is killed (our choice)."""
@@ -45,17 +45,16 @@ def serve(uri: str, host: str, port: int, ready: Callable[[], object] = lambda: 
         _end(server)
 
 
-def pages(base: str, experiment: str, run: str) -> tuple[str, str]:
-    """Return the addresses of a study's own page, and of its trials by KL.
+def pages(base: str, experiment: str, run: str) -> tuple[str, str, str]:
+    """Return the addresses of a study's own page, of its trials by KL, and of plots of them.
 
-    >>> own, trials = pages("http://127.0.0.1:5000", "1", "0abc")
+    >>> own, trials, plots = pages("http://127.0.0.1:5000", "1", "0abc")
     >>> own
-    'http://127.0.0.1:5000/#/experiments/1/runs/0abc'
+    'http://127.0.0.1:5000/#/experiments/1/runs/0abc?workflowType=machine_learning'
     """
-    top = f"{base.rstrip('/')}/#/experiments/{experiment}"
-    trials = quote(f"tags.`mlflow.parentRunId` = '{run}'")
-    order = f"orderByKey={quote('metrics.`kl`')}&orderByAsc=true"
-    return f"{top}/runs/{run}", f"{top}/runs?searchFilter={trials}&{order}"
+    base = base.rstrip("/")
+    own = f"{base}/#/experiments/{experiment}/runs/{run}?{TRAINING}"
+    return own, address(base, experiment, run), address(base, experiment, run, plots=True)
 
 
 def _when_it_answers(

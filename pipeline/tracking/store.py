@@ -1,15 +1,20 @@
 """An MLflow server or store: opened, its experiment found or made, its runs found by a tag."""
 
+import hashlib
 import os
-import sqlite3
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
 
 from pipeline.errors import TrackingError
 from pipeline.tracking.moved import beside, bring_artifacts
 from pipeline.tracking.uris import is_database, is_race, opening, refusal, try_sqlite
+from pipeline.tracking.views import TAG, view
 
 # MLflow reads these while it is imported: report on nobody, and print nothing of its migrations.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -76,7 +81,7 @@ def connect(uri: str) -> MlflowClient:
     getattr(utils, "_artifact_repos_cache", {}).clear()
     if uri.startswith("sqlite"):
         try_sqlite(uri)
-        _make_tables(uri)
+        make_sqlite(uri)
     elif is_database(uri):
         from mlflow.store.db.utils import create_sqlalchemy_engine
 
@@ -88,26 +93,39 @@ def connect(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
-def _make_tables(uri: str) -> None:
-    """Make the tables of a new SQLite store with one sync, where MLflow alone takes a thousand.
+def make_sqlite(uri: str) -> None:
+    """Make the tables of a SQLite store that has none, without waiting for the disk.
 
-    On a disk whose syncs take 0.2 s, these would be four minutes.
+    MLflow makes them in a hundred steps, and has each reach the disk. Here they appear at once, and
+    a store that is cut off in the making leaves none behind. Of processes that begin together, one
+    makes them.
     """
+    path = Path(uri.partition("///")[2]).resolve()
+    if path.stat().st_size:
+        return
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir(), f"igq-store-{digest}.lock")):
+        if not path.stat().st_size:
+            _make_sqlite(path)
+
+
+def _make_sqlite(path: Path) -> None:
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
     from sqlalchemy import event
 
-    path = Path(uri.partition("///")[2])
-    with closing(sqlite3.connect(path)) as store:
-        if store.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-            return
-    engine = create_sqlalchemy_engine(uri)
-    event.listen(engine, "connect", lambda made, _: made.execute("PRAGMA synchronous = OFF"))
-    try:
-        _initialize_tables(engine)
-    finally:
-        engine.dispose()
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    with tempfile.TemporaryDirectory(prefix=".making", dir=path.parent) as folder:
+        made = Path(folder, path.name)
+        engine = create_sqlalchemy_engine(f"sqlite:///{made}")
+        event.listen(engine, "connect", _leave_to_the_system)
+        try:
+            _initialize_tables(engine)
+        finally:
+            engine.dispose()
+        made.replace(path)
+
+
+def _leave_to_the_system(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 def find_study(uri: str, key: str) -> tuple[str, str] | None:
@@ -128,6 +146,22 @@ def find_study(uri: str, key: str) -> tuple[str, str] | None:
             if found := runs_with(client, one.experiment_id, "igq.study", key):
                 return found[0].info.experiment_id, found[0].info.run_id
     return None
+
+
+def save_view(client: MlflowClient, experiment: str, run: str, params: Sequence[str]) -> None:
+    """Keep the view of a study's trials that have such parameters in their experiment."""
+    client.set_experiment_tag(experiment, f"{TAG}{run}", view(run, params))
+
+
+def bring_view(uri: str, experiment: str, run: str) -> None:
+    """Keep the view of a study's trials where a study of before has none."""
+    with reaching(uri, **IMPATIENT):
+        client = connect(uri)
+        if f"{TAG}{run}" in client.get_experiment(experiment).tags:
+            return
+        query = f"tags.`mlflow.parentRunId` = '{run}'"
+        for trial in client.search_runs([experiment], query, max_results=1):
+            save_view(client, experiment, run, sorted(trial.data.params))
 
 
 def runs_with(client: MlflowClient, experiment: str, tag: str, value: str) -> list[Run]:

@@ -14,6 +14,10 @@ Cells = Mapping[str, Mapping[str, tuple[float, str]]]
 """Block -> place in the block -> value, and the words on it."""
 SMALLEST = 1e-9
 """A sensitivity in nats that has a logarithm."""
+LARGEST = 8
+"""The size of words on cells that are wide enough, in points."""
+ROOM = 400
+"""Points of all columns side by side, over the width of a letter of size 1."""
 MOST_COLUMNS = 18
 """Columns of all panels whose cells are wide enough for words."""
 
@@ -63,7 +67,7 @@ def _panels(panels: Mapping[str, Cells], label: str) -> Any:
     for one, (name, cells) in zip(axes, panels.items(), strict=True):
         mesh = _heat_map(one, cells, low, high if high > low else low + 1)
         if columns <= MOST_COLUMNS:
-            _write_words(one, cells, low, high)
+            _write_words(one, cells, (low, high), ROOM / columns)
         one.set_title(name, fontsize="medium")
     axes[0].set_ylabel("block")
     figure.colorbar(mesh, ax=axes, label=label, shrink=0.9)
@@ -84,12 +88,14 @@ def _heat_map(axes: Any, cells: Cells, low: float, high: float) -> Any:
     return mesh
 
 
-def _write_words(axes: Any, cells: Cells, low: float, high: float) -> None:
+def _write_words(axes: Any, cells: Cells, ends: tuple[float, float], room: float) -> None:
+    """Write words on cells that have room for so many points of letters of size 1."""
+    low, high = ends
     for y, row in enumerate(cells.values()):
         for x, place in enumerate(_places(cells)):
             value, words = row.get(place, (low, ""))
             ink = LIGHT if 2 * value < low + high else DARK
-            size = 7 if len(words) < 4 else 5
+            size = min(LARGEST, room / max(len(words), 1))
             axes.text(x + 0.5, y + 0.5, words, ha="center", va="center", color=ink, fontsize=size)
 
 

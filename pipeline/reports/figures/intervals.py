@@ -11,6 +11,9 @@ from pipeline.reports.figures.style import COLOURS, blank
 from pipeline.study.final import Final
 from pipeline.study.trials import Trial
 
+TICKS = 4
+"""The most spaces between ticks of one of two axes side by side: more run into each other."""
+
 
 def draw_validation(rows: Sequence[Comparison], over: str) -> Any:
     """Draw each contender's KL, and its paired difference from the best, as dots with intervals."""
@@ -20,6 +23,8 @@ def draw_validation(rows: Sequence[Comparison], over: str) -> Any:
     left.set(xlabel="KL to full precision, nats")
     left.set_title(f"95 % intervals over {over}", fontsize="medium")
     left.invert_yaxis()
+    for one in (left, right):
+        one.locator_params(axis="x", nbins=TICKS)
     _dots(right, [(row.name, row.difference) for row in rows], colours)
     right.axvline(0, color="black", linestyle=":")
     right.set(xlabel="KL of best minus this, nats")

@@ -40,7 +40,7 @@ def draw_search(
     axes.scatter([at], [chosen.kl or 0.0], label=f"chosen: trial {chosen.number}", **star)
     axes.set(xlabel="image-forward-passes of trials", ylabel="KL on search images, nats")
     axes.set_ylim(top=top)
-    figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure
 
 

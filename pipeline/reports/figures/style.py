@@ -21,8 +21,8 @@ COLOURS = {
 """Name -> colour, after Okabe and Ito; the same name has the same colour in every figure."""
 MAP = "cividis"
 """The colour map of numbers: its lightness alone tells them apart."""
-WIDTH = 6.4
-"""Inches of a figure: its text is legible at the width of a telephone too."""
+WIDTH = 5.2
+"""Inches of a figure: at the width of a telephone it is whole, and its text legible."""
 TITLED = "titled-"
 """The ids of groups whose marks have titles."""
 NAMESPACES = {"": "http://www.w3.org/2000/svg", "xlink": "http://www.w3.org/1999/xlink"}

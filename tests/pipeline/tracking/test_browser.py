@@ -36,6 +36,8 @@ ARGUMENTS = [
 ]
 PATIENCE = 60_000
 """Milliseconds that a page may take; MLflow's are large."""
+NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+"""As on each visit but the first, on which MLflow opens its assistant beside the page."""
 DESKTOP, TELEPHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}
 
 pytestmark = [
@@ -53,6 +55,7 @@ class Site:
     study: Path
     own: str
     trials: str
+    plots: str
     registered: Registered
 
 
@@ -68,7 +71,8 @@ def site(recorded_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         port = int(free.getsockname()[1])
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", sqlite_uri(recorded_study)]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as server:
+    alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with subprocess.Popen(command, cwd=folder, env=alone, stderr=subprocess.DEVNULL) as server:
         wait_for(port)
         base = f"http://127.0.0.1:{port}"
         yield Site(base, recorded_study, *pages(base, *found), registered)
@@ -97,6 +101,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     context = browser.new_context(viewport=DESKTOP)
     context.set_default_timeout(PATIENCE)
+    context.add_init_script(NO_ASSISTANT)
     opened = context.new_page()
     yield opened
     picture(opened, request.node.name)
@@ -112,8 +117,9 @@ def test_the_study_s_page_shows_its_result(page: Any, site: Site) -> None:
     page.goto(site.own)
     page.get_by_text("images that the search did not see").first.wait_for()
     text = page.inner_text("body")
-    for said in ("vit_tiny w4a4", "best minus this", "igq export", "report.html"):
+    for said in ("vit_tiny w4a4", "best minus this", "igq export", "report.html", "Child runs"):
         assert said in text
+    assert page.get_by_text("Finished").count() == 1
 
 
 def test_trials_are_sorted_by_kl(page: Any, site: Site) -> None:
@@ -125,10 +131,35 @@ def test_trials_are_sorted_by_kl(page: Any, site: Site) -> None:
     assert kls == sorted(kls)
 
 
+def experiment_of(site: Site) -> str:
+    return site.own.partition("/experiments/")[2].partition("/")[0]
+
+
+def test_the_trials_page_has_the_columns_that_tell(page: Any, site: Site) -> None:
+    page.goto(site.trials)
+    page.get_by_text(re.compile(r"^\d{4} \w+ KL")).first.wait_for()
+    heads = [head.strip() for head in page.locator(".ag-header-cell").all_inner_texts()]
+    told = [head for head in heads if head not in ("", "Created")]
+    assert told[:4] == ["Run Name", "kl", "bops", "origin"]
+    assert "groups_by_depth.1_first" in told
+    for head in page.locator(".ag-header-cell span").filter(has_text="groups_by_").all():
+        assert head.evaluate("element => element.scrollWidth - element.clientWidth") <= 0
+
+
+def test_plots_of_all_trials_are_filled_and_coloured_by_kl(page: Any, site: Site) -> None:
+    page.goto(site.plots)
+    page.get_by_text("Parallel Coordinates").first.wait_for()
+    page.get_by_text("groups_by_depth.1_first").first.wait_for()
+    axes = page.locator("svg text").all_text_contents()
+    assert any(axis.startswith("groups") and axis.endswith("fc1") for axis in axes), axes
+    assert axes.count("kl") == 2
+    assert page.get_by_text("No data").count() == 0
+
+
 def test_ten_trials_are_compared_in_a_filled_parallel_coordinates_plot(
     page: Any, site: Site
 ) -> None:
-    client, experiment = MlflowClient(sqlite_uri(site.study)), site.own.split("/")[-3]
+    client, experiment = MlflowClient(sqlite_uri(site.study)), experiment_of(site)
     children = client.search_runs([experiment], "tags.`igq.trial` != ''", max_results=10)
     runs = quote(json.dumps([run.info.run_id for run in children]))
     within = quote(json.dumps([experiment]))
@@ -150,7 +181,8 @@ def test_the_model_s_page_has_its_alias_its_study_and_the_reason(page: Any, site
 
 
 def test_a_figure_opens_inside_the_interface(page: Any, site: Site) -> None:
-    page.goto(f"{site.own}/artifacts/report.html")
+    own, _, training = site.own.partition("?")
+    page.goto(f"{own}/artifacts/report.html?{training}")
     frame = page.frame_locator("iframe").first
     frame.get_by_text("How did the search go?").wait_for()
     title = frame.locator("svg title").filter(has_text=re.compile(r"trial \d+, \w+, KL")).first

@@ -5,9 +5,9 @@ import socket
 import sys
 import time
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.cli.pages import show_pages
 from pipeline.errors import TrackingError
@@ -15,7 +15,9 @@ from pipeline.files import write_json
 from pipeline.tracking import StudyRun, sqlite_uri
 from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.server import pages, serve
-from pipeline.tracking.store import find_study
+from pipeline.tracking.store import bring_view, find_study
+from pipeline.tracking.views import TAG
+from tests.pipeline.conftest import make_trial
 
 SERVER = """#!/bin/sh
 echo $$ > {folder}/server
@@ -67,13 +69,12 @@ def test_whatever_the_server_started_ends_with_it(fake_server: Path, port: int) 
     socket.create_server(("127.0.0.1", port)).close()
 
 
-def test_a_study_has_a_page_and_one_of_its_trials_by_kl() -> None:
-    own, trials = pages("http://here:5000/", "7", "0abc")
-    assert own == "http://here:5000/#/experiments/7/runs/0abc"
-    assert unquote(trials) == (
-        "http://here:5000/#/experiments/7/runs?searchFilter=tags.`mlflow.parentRunId` = '0abc'"
-        "&orderByKey=metrics.`kl`&orderByAsc=true"
-    )
+def test_a_study_has_a_page_one_of_its_trials_by_kl_and_one_of_plots() -> None:
+    own, trials, plots = pages("http://here:5000/", "7", "0abc")
+    top, training = "http://here:5000/#/experiments/7/runs", "workflowType=machine_learning"
+    assert own == f"{top}/0abc?{training}"
+    assert trials == f"{top}?{training}&viewStateShareKey=0abc"
+    assert plots == f"{trials}&compareRunsMode=CHART"
 
 
 @pytest.mark.slow
@@ -81,9 +82,17 @@ def test_a_study_is_found_in_a_store_by_its_key(tmp_path: Path) -> None:
     uri = sqlite_uri(tmp_path)
     tracker = MlflowTracker(uri, experiment="mine")
     tracker.start(StudyRun("vit", "key 1", {}, 9))
+    tracker.record(make_trial())
     tracker.finish({}, {}, {}, [])
     found = find_study(uri, "key 1")
     assert found is not None
+    client = MlflowClient(uri)
+    kept = client.get_experiment(found[0]).tags
+    assert f"tags.`mlflow.parentRunId` = '{found[1]}'" in kept[f"{TAG}{found[1]}"]
+
+    client.delete_experiment_tag(found[0], f"{TAG}{found[1]}")  # as one of before
+    bring_view(uri, *found)
+    assert client.get_experiment(found[0]).tags == kept
     assert tracker.location.endswith(f"experiment mine, run {found[1]}")
     assert find_study(uri, "key 2") is None
 

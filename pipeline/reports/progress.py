@@ -15,6 +15,8 @@ from pipeline.study.trials import Origin, Snapshot, State
 
 BASELINES = (Origin.UNIFORM, Origin.ILP, Origin.FISHER, Origin.RANDOM)
 """The baselines that the best is shown beside."""
+BESIDE_A_BAR = 54
+"""Letters of a step's name beside its bar, which has 80 columns with the time left."""
 QUIET_SECONDS = 5.0
 """The seconds between two lines where there are no bars."""
 
@@ -56,9 +58,10 @@ class TerminalDisplay:
 
     def step(self, name: str) -> Progress:
         """Announce a step; the function returned takes the share of it that is done."""
-        self._progress.reset(self._task, description=name, total=1.0, visible=True)
-        if not self._bars:
-            self.console.print(f"{name} ...")
+        short = name if len(name) <= BESIDE_A_BAR else f"{name[: BESIDE_A_BAR - 4]} ..."
+        self._progress.reset(self._task, description=short, total=1.0, visible=True)
+        if not self._bars or short != name:
+            self.console.print(f"{name} ...", soft_wrap=True, highlight=False, markup=False)
             self._printed = time.monotonic()
         begun = time.monotonic()
         self._name, self._begun, self._unsaid = name, begun, ""

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from pipeline.cli import main
+from pipeline.cli import app, main
 
 MODEL = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10, "embed_dim": 12}
 SPACE: dict[str, Any] = {
@@ -300,6 +301,149 @@ OTHERS: tuple[tuple[str, str], ...] = (
     ("compare nowhere", "a study must hold study.json, but nowhere has none."),
     ("export nowhere --out artifact", "a study must hold study.json, but nowhere has none."),
     ("ui nowhere", "a study must hold study.json, but nowhere has none."),
+    ("report nowhere", "a study must hold study.json, but nowhere has none."),
+    (
+        "evaluate nowhere --images digits",
+        "nowhere could not be read as an artifact: there is no such folder.",
+    ),
+    (
+        "evaluate . --images digits",
+        ". could not be read as an artifact: manifest.json: there is no such file",
+    ),
+    (
+        "evaluate . --images nowhere",
+        "`images` must be a folder, a CSV or JSON file of labels, `digits`, or NAME:ROOT as timm.data.create_dataset takes them (torch/cifar10:/data), but got 'nowhere', which is none.",
+    ),
+    (
+        "evaluate . --images digits --weights none.pth",
+        "none.pth could not be read as weights: there is no such file.",
+    ),
+    (
+        "apply nowhere.json --weights none.pth --images digits --out again",
+        "none.pth could not be read as weights: there is no such file.",
+    ),
+    (
+        "apply nowhere.json --weights . --images nowhere --out again",
+        "`images` must be a folder, a CSV or JSON file of labels, `digits`, or NAME:ROOT as timm.data.create_dataset takes them (torch/cifar10:/data), but got 'nowhere', which is none.",
+    ),
+    (
+        "apply nowhere.json --weights . --images digits --out .",
+        "`out` must not exist yet, but . does.",
+    ),
+    (
+        "apply nowhere.json --weights . --images digits --out again",
+        "nowhere.json could not be read as an allocation: nowhere.json: there is no such file",
+    ),
+    ("verify nowhere", "nowhere could not be read as an artifact: there is no such folder."),
+    ("verify .", ". could not be read as an artifact: manifest.json: there is no such file"),
+    (
+        "verify . --evaluate nowhere",
+        "`images` must be a folder, a CSV or JSON file of labels, `digits`, or NAME:ROOT as timm.data.create_dataset takes them (torch/cifar10:/data), but got 'nowhere', which is none.",
+    ),
+    ("run nowhere cat.jpg", "nowhere could not be read as an artifact: there is no such folder."),
+    ("run . cat.jpg", "an image must be a file or a folder, but cat.jpg is not there."),
+    ("bench nowhere", "nowhere could not be read as an artifact: there is no such folder."),
+    (
+        "package nowhere --out model",
+        "nowhere could not be read as an artifact: there is no such folder.",
+    ),
+    ("package . --out .", "`out` must not exist yet, but . does."),
+    (
+        "package . --out model",
+        ". could not be read as an artifact: manifest.json: there is no such file",
+    ),
+    ("profile nowhere --target here", "`model` must be a model that timm has, but got 'nowhere'."),
+    (
+        "profile nowhere.yaml --target here --out latency.json",
+        "nowhere.yaml is not a search space:\n  the file must be readable, but got No such file or directory.",
+    ),
+    (
+        "reproduce --images nowhere --calibration digits",
+        "`images` must be a folder, a CSV or JSON file of labels, `digits`, or NAME:ROOT as timm.data.create_dataset takes them (torch/cifar10:/data), but got 'nowhere', which is none.",
+    ),
+    (
+        "reproduce --images digits --calibration nowhere",
+        "`images` must be a folder, a CSV or JSON file of labels, `digits`, or NAME:ROOT as timm.data.create_dataset takes them (torch/cifar10:/data), but got 'nowhere', which is none.",
+    ),
+    (
+        "reproduce --images digits --calibration digits --weights-dir none",
+        "`weights_dir` must hold one of vit_tiny_patch16_224.safetensors, vit_small_patch16_224.safetensors, vit_base_patch16_224.safetensors, deit_tiny_patch16_224.safetensors, deit_small_patch16_224.safetensors, deit_base_patch16_224.safetensors, swin_tiny_patch4_window7_224.safetensors, swin_small_patch4_window7_224.safetensors, swin_base_patch4_window7_224.safetensors, but none holds none.",
+    ),
+    ("sync nowhere", "a study must hold study.json, but nowhere has none."),
+    ("sync .", "a study must hold study.json, but . has none."),
+    ("status nowhere", "a study must hold study.json, but nowhere has none."),
+    ("status .", "a study must hold study.json, but . has none."),
+    (
+        "export . --out artifact --format bytes",
+        "`format` must be one of native, onnx, onnx-igq, pt2, but got 'bytes'.",
+    ),
+    ("export . --out .", "`out` must not exist yet, but . does."),
+    (
+        "export . --out artifact --budget bops:0",
+        "`budget.bops` must be positive and finite, but got budget.bops=0.",
+    ),
+)
+
+USAGE: tuple[tuple[str, str], ...] = (
+    (
+        "evaluate . --images digits --engine warp",
+        "Invalid value for '--engine': Value error, 'warp' is not one of 'auto', 'compiled', 'eager'.",
+    ),
+    (
+        "run . cat.jpg --top 0",
+        "Invalid value for '--top': Input should be greater than or equal to 1",
+    ),
+    (
+        "bench . --rounds 1",
+        "Invalid value for '--rounds': Input should be greater than or equal to 2",
+    ),
+    (
+        "bench . --threads 0",
+        "Invalid value for '--threads': Input should be greater than or equal to 1",
+    ),
+    ("profile demo", "Missing option '--target'."),
+    (
+        "cache clear --older -1",
+        "Invalid value for '--older': Input should be greater than or equal to 0",
+    ),
+    (
+        "cache burn",
+        "Invalid value for 'action': Value error, 'burn' is not one of 'list', 'clear'.",
+    ),
+    ("models --colour red", "No such option: --colour"),
+    ("spaces all", "Got unexpected extra argument(s) (all)"),
+    ("burn", "No such command 'burn'."),
+    (
+        "export . --out artifact --trial -1",
+        "Invalid value for '--trial': Input should be greater than or equal to 0",
+    ),
+    (
+        "search demo --seeds 0",
+        "Invalid value for '--seeds': Input should be greater than or equal to 1",
+    ),
+    (
+        "search demo --trials 0",
+        "Invalid value for '--trials': Input should be greater than or equal to 1",
+    ),
+    (
+        "search demo --workers -1",
+        "Invalid value for '--workers': Input should be greater than or equal to 1",
+    ),
+    (
+        "search demo --seed x",
+        "Invalid value for '--seed': Input should be a valid integer, unable to parse string as an integer",
+    ),
+    (
+        "search demo --sampler dice",
+        "Invalid value for '--sampler': Value error, 'dice' is not one of 'surrogate', 'local', 'tpe', 'random', 'swaps', 'plain'.",
+    ),
+    (
+        "search demo --budget uniform:3 --out study",
+        "No such option: --budget (Possible options: --out)",
+    ),
+    ("compare", "Missing argument 'studies'."),
+    ("ui . --port 0", "Invalid value for '--port': Input should be greater than or equal to 1"),
+    ("report", "Missing argument 'studies'."),
 )
 
 Igq = Callable[..., tuple[int, str, str]]
@@ -369,3 +513,17 @@ def test_a_budget(igq: Igq, text: str, message: str) -> None:
 @pytest.mark.parametrize(("line", "message"), OTHERS, ids=[line for line, _ in OTHERS])
 def test_a_command(igq: Igq, line: str, message: str) -> None:
     assert igq(*line.split()) == (2, "", f"igq: {message}\n")
+
+
+@pytest.mark.parametrize(("line", "message"), USAGE, ids=[line for line, _ in USAGE])
+def test_how_a_command_is_used(igq: Igq, line: str, message: str) -> None:
+    code, out, said = igq(*line.split())
+    assert (code, out) == (2, "")
+    assert " ".join(re.findall(r"│ (.*?) *│", said)) == message
+
+
+def test_every_command_has_a_mistake() -> None:
+    """`igq doctor` takes whatever there is for something to say."""
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    tried = {line.split()[0] for line, _ in OTHERS + USAGE}
+    assert commands.keys() - tried == {"doctor"}

@@ -1,6 +1,7 @@
 """The progress of a command, where people watch and where they do not."""
 
 import io
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -63,6 +64,23 @@ class TestTerminalDisplay:
                 time.sleep(0.01)
         lines = file.getvalue().splitlines()
         assert lines[:3] == ["compiling ...", *["  compiling: 0 s so far"] * 2]
+
+    def test_a_long_name_leaves_room_for_its_bar(self) -> None:
+        name = "correcting the weights and " + "measuring how much each layer matters " * 2
+        file = io.StringIO()
+        with TerminalDisplay(Console(file=file, force_terminal=True, width=80)) as display:
+            display.step(name)(0.5)
+            display._live.refresh()
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue()).replace("\r", "\n")
+        assert f"{name} ...".split() == plain.partition("━")[0].split()[: len(name.split()) + 1]
+        assert "correcting the weights and measuring how much each ... ━" in plain
+        assert " 50% " in plain
+
+    def test_a_long_name_is_one_line_where_there_are_no_bars(self) -> None:
+        file = io.StringIO()
+        with TerminalDisplay(Console(file=file, width=80)) as display:
+            display.step("reading " * 30)
+        assert file.getvalue().splitlines() == ["reading " * 30 + " ..."]
 
     def test_the_time_left_leaves_out_how_long_workers_took_to_start(
         self, trial: Make, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -36,8 +37,8 @@ class Server:
         self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            try:  # its first answer takes longest, as it opens its store then
+                urlopen(f"{self.uri}/api/2.0/mlflow/experiments/search?max_results=1", timeout=60)
                 return
             except OSError:
                 time.sleep(0.5)

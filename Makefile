@@ -60,6 +60,7 @@ check-native: $(INSTALLED) ## the runtime's tests on a library that checks addre
 docs: $(INSTALLED) ## build the documentation into out/site
 	$(BIN)/mkdocs build --site-dir out/site
 
+# Not in CI: installing Chromium and PostgreSQL and starting MLflow's server take minutes there.
 outside: $(INSTALLED) ## MLflow's pages in Chromium, servers on PostgreSQL: apt-get install chromium postgresql
 	$(BIN)/python -m pip install --quiet playwright 'psycopg[binary]'
 	$(BIN)/pytest tests/pipeline/tracking/test_browser.py tests/contracts/test_far_stores.py

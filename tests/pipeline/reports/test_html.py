@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import igq
 from igq import Layer
 from pipeline.analysis.comparison import Comparison
+from pipeline.commands.report import report as write_report
 from pipeline.intervals import Interval
 from pipeline.reports.figures import Shown
 from pipeline.reports.html import Page, html
@@ -111,6 +113,19 @@ def test_a_page_is_for_light_dark_paper_and_telephones(page: Page) -> None:
     text = html([page])
     for rule in ("prefers-color-scheme: dark", "@media print", "width=device-width"):
         assert rule in text
+
+
+def test_commands_have_an_option_a_line(page: Page) -> None:
+    report = read(html([replace(page, commands=["igq search demo --trials 4 --seed 0"])]))
+    assert "igq search demo \\\n  --trials 4 \\\n  --seed 0" in report.text
+
+
+def test_a_definition_reads_as_a_person_would_write_it(demo_study: Path, tmp_path: Path) -> None:
+    text = read(write_report([demo_study], tmp_path / "report.html").read_text()).text
+    assert "num_groups1, 2, 3, 4, 6, 8" in text
+    assert "name vit_tiny_patch16_224, arguments img_size 8, patch_size 2" in text
+    assert "uniform 2" in text
+    assert "{'" not in text
 
 
 def test_many_trials_stay_far_below_five_megabytes(page: Page, trial: Any) -> None:

@@ -209,6 +209,7 @@ def test_the_report_reads_well_from_disk(
     assert (lightness(paper) < lightness(ink)) == (scheme == "dark")
     for box in page.locator("figure svg").all():
         assert lightness(box.locator("text").first.evaluate(FILL)) == lightness(ink)
+        assert box.evaluate(HIDDEN) <= 0, "a figure is whole, on a telephone too"
     assert page.locator("figure").count() == page.locator("figcaption").count() >= 6
     if folder := os.environ.get("IGQ_SCREENSHOTS"):
         name = f"report_{scheme}_{size['width']}.png"
@@ -216,6 +217,7 @@ def test_the_report_reads_well_from_disk(
     context.close()
 
 
+HIDDEN = "element => element.clientWidth - element.parentElement.clientWidth"
 WIDER = "element => element.firstChild.scrollWidth - element.firstChild.clientWidth"
 FILL = "element => getComputedStyle(element).fill"
 

@@ -11,7 +11,7 @@ import pytest
 import igq
 from igq import Layer
 from pipeline.analysis.comparison import Comparison
-from pipeline.commands.report import report as write_report
+from pipeline.commands.studies.report import report as write_report
 from pipeline.intervals import Interval
 from pipeline.reports.figures import Shown
 from pipeline.reports.html import Page, html

@@ -40,9 +40,9 @@ def write_plainly() -> None:
             stream.reconfigure(errors="plainly")
 
 
-console = Console()
+console = Console(highlight=False)
 """Results, on stdout: of 80 columns where it is no terminal, unless COLUMNS says otherwise."""
-progress = Console(stderr=True)
+progress = Console(stderr=True, highlight=False)
 """Progress, remarks and warnings, on stderr."""
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ BATCH = 8
 """Most images at once; a trial has as many between two reports, with 64 search images."""
 EACH = 2 / 3
 """Seconds for each of the three things that are tried (our choice)."""
+SPUN = 0.1
+"""Seconds on a processor in which its sharing with others is tried (our choice)."""
 COMPILED = 1.1
 """Full-precision passes of a compiled candidate (docs/reports/0027-candidate-cost.md)."""
 
@@ -37,6 +39,8 @@ class Rates:
     """One pass of the full-precision model."""
     quantized: float
     """One pass of a quantized model, with as many threads as a worker has."""
+    slowdown: float = 1.0
+    """How many times longer any work takes than on this machine where nothing else runs."""
 
 
 def probe(
@@ -60,9 +64,22 @@ def probe(
     full = seconds_of(_passes(model, images), BATCH)
     with with_threads(threads):
         if execution.compiled:
-            return Rates(reading, full, COMPILED * seconds_of(_passes(model, images), BATCH))
-        quantized = _quantized(space, model, images)
-        return Rates(reading, full, seconds_of(_passes(quantized, images), BATCH))
+            quantized = COMPILED * seconds_of(_passes(model, images), BATCH)
+        else:
+            quantized = seconds_of(_passes(_quantized(space, model, images), images), BATCH)
+    return Rates(reading, full, quantized, slowdown())
+
+
+def slowdown(seconds: float = SPUN) -> float:
+    """Return the time on the clock of a thread that computes, in its time on a processor.
+
+    >>> slowdown(0.01) > 0.5
+    True
+    """
+    begun, spun = perf_counter(), thread_time()
+    while thread_time() - spun < seconds:
+        pass
+    return (perf_counter() - begun) / (thread_time() - spun)
 
 
 def seconds_each(run: Callable[[int], object], most: int, seconds: float) -> float:

@@ -23,6 +23,9 @@ RACED = 0.5
 """The part of the final round's passes that is left where finalists drop out (a rough figure)."""
 BOTH_ENDS = 15.0
 """Seconds to start Ray and its workers, and to draw figures in the end (a rough figure)."""
+BESIDE_PASSES = 0.15
+"""Seconds of a trial beside its passes, on an idle machine: Ray, Optuna, the journal and MLflow
+(docs/reports/0047-plan.md)."""
 
 
 @dataclass(frozen=True)
@@ -114,27 +117,37 @@ class Work:
 def steps_of(work: Work, rates: Rates, at_once: int) -> tuple[Step, ...]:
     """Return the steps of a search whose trials run so many at once."""
     images, quantized = work.images, rates.quantized / at_once
+    beside = BESIDE_PASSES * rates.slowdown
     first = min(work.trials, RANDOM_TRIALS + 3)
     running = first + REUSED * (work.trials - first)
     compared = (1 + work.contenders) * images[VALIDATION]
     steps = [
-        Step("start and end", 0, BOTH_ENDS),
+        Step("start and end", 0, BOTH_ENDS * rates.slowdown),
         Step("read images", 0, rates.reading * sum(images.values())),
         Step("calibrate", images[CALIBRATION], rates.full * images[CALIBRATION]),
         Step("correct weights", work.correction, rates.full * work.correction),
         Step("measure sensitivities", work.measuring, rates.full * work.measuring),
         Step("predict sensitivities", work.predicting, rates.full * work.predicting),
-        Step("trials", work.trials * images[SEARCH], running * images[SEARCH] * quantized),
+        Step(
+            "trials",
+            work.trials * images[SEARCH],
+            running * images[SEARCH] * quantized + beside * work.trials,
+        ),
         Step("final round", work.final, RACED * work.final * rates.quantized),
-        _rivals(work, quantized),
+        _rivals(work, quantized, beside),
         Step("compare", compared, compared * rates.quantized),
     ]
     return tuple(step for step in steps if step.seconds)
 
 
-def _rivals(work: Work, quantized: float) -> Step:
-    """Return the step of both rivals, of which the repaired one has measured sensitivities."""
+def _rivals(work: Work, quantized: float, beside: float) -> Step:
+    """Return the step of both rivals, of which the repaired one has measured sensitivities.
+
+    `beside` are the seconds of a trial beside its passes.
+    """
     if not work.rivals:
         return Step("rivals", 0, 0.0)
     repaired = work.given - work.measuring
-    return Step("rivals", work.given + repaired, (work.given + REUSED * repaired) * quantized)
+    passes = work.given + repaired
+    seconds = (work.given + REUSED * repaired) * quantized
+    return Step("rivals", passes, seconds + beside * passes / work.images[SEARCH])

@@ -14,7 +14,7 @@ import search_spaces
 from pipeline.cli import main
 from pipeline.commands.studies.plan import Means, plan, workers_of
 from pipeline.errors import DataError, StudyError
-from pipeline.forecast.probe import seconds_each
+from pipeline.forecast.probe import Rates, seconds_each
 from pipeline.forecast.tables import choices_lines, resources_lines, steps_table
 from pipeline.study.request import Request
 
@@ -97,6 +97,23 @@ def test_a_probe_takes_batches_as_large_as_the_time_allows() -> None:
     taken: list[int] = []
     seconds_each(taken.append, most=7, seconds=0.01)
     assert (taken[0], taken[-1], max(taken)) == (1, 7, 7)
+
+
+def test_a_shared_processor_takes_longer_for_what_is_no_pass(
+    request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """15 s at both ends, and 0.15 s for each of the 12 trials of 8 images and those of rivals."""
+    found = {}
+    for slower in (1.0, 3.0):
+        rates = Rates(reading=0.0, full=0.0, quantized=0.0, slowdown=slower)
+        monkeypatch.setattr("pipeline.commands.studies.plan.probe", lambda *any, rates=rates: rates)
+        forecast = plan(request_of())
+        passes = {step.name: step.passes for step in forecast.steps}
+        found[slower] = {step.name: step.seconds for step in forecast.steps}
+    rivals = 0.15 * passes["rivals"] / 8
+    expected = {"start and end": 15.0, "trials": 0.15 * 12, "rivals": rivals}
+    assert found[1.0] == pytest.approx(expected)
+    assert found[3.0] == pytest.approx({name: 3 * value for name, value in expected.items()})
 
 
 def test_80_columns_hold_it(request_of: Callable[..., Request]) -> None:

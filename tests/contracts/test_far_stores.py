@@ -73,9 +73,11 @@ def database() -> Iterator[str]:
         )  # fmt: skip
         command = [PROGRAMS / "postgres", "-D", data, "-p", str(port), "-k", folder, "-F"]
         with subprocess.Popen(command, cwd=folder, **user, **QUIET) as running:  # type: ignore[call-overload]
-            wait_for(port, running)
-            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-            running.send_signal(signal.SIGINT)  # SIGTERM waits for each connection to be closed
+            try:
+                wait_for(port, running)
+                yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+            finally:
+                running.send_signal(signal.SIGINT)  # SIGTERM waits for each connection to be closed
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +94,13 @@ def proxy(
     command += ["--backend-store-uri", database, "--artifacts-destination", str(artifacts)]
     folder = tmp_path_factory.mktemp("server")
     with subprocess.Popen(command, cwd=folder, env=os.environ | ALONE, **QUIET) as server:
-        wait_for(port, server, "/health")
         late = Delayed(port, LATE, LOGIN)
-        yield late
-        late.close()
-        server.terminate()
+        try:
+            wait_for(port, server, "/health")
+            yield late
+        finally:
+            late.close()
+            server.terminate()
 
 
 def test_a_search_is_kept_by_a_far_server_with_a_login(

@@ -73,14 +73,16 @@ def site(recorded_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     command += ["--backend-store-uri", sqlite_uri(recorded_study)]
     alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with subprocess.Popen(command, cwd=folder, env=alone, stderr=subprocess.DEVNULL) as server:
-        wait_for(port)
-        base = f"http://127.0.0.1:{port}"
-        yield Site(base, recorded_study, *pages(base, *found), registered)
-        server.terminate()
+        try:
+            wait_for(port)
+            base = f"http://127.0.0.1:{port}"
+            yield Site(base, recorded_study, *pages(base, *found), registered)
+        finally:  # or else leaving the block would wait for a server that nobody ends
+            server.terminate()
 
 
 def wait_for(port: int) -> None:
-    end = time.monotonic() + 240
+    end = time.monotonic() + 500
     while time.monotonic() < end:
         try:
             return create_connection(("127.0.0.1", port)).close()

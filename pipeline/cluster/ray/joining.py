@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import ray
@@ -23,6 +24,9 @@ from pipeline.errors import ClusterError
 from pipeline.threads import PATIENT
 
 CONNECT_SECONDS = 10  # within which the machine at a cluster's address must answer
+ANSWER_SECONDS = (
+    90  # within which a command of Ray's must end, which imports all of it on a busy machine
+)
 NO_TOKEN = (
     "it wants a token that this process does not have. Copy the head's ~/.ray/auth_token to the "
     "same place here."
@@ -82,15 +86,19 @@ def check_head() -> None:
         ) from error
 
 
+@cache
 def _open_to_all(address: str) -> bool:
-    """Return whether a cluster answers without a token.
+    """Return whether a cluster answers without a token; asked once in a process.
 
-    With a token such a cluster is joined, but takes the driver for dead: it cannot call it back.
+    With a token such a cluster is joined, but takes the driver for dead: it cannot call it back,
+    and every trial is lost.
     """
+    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return True  # the user's own word
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     open_mode = os.environ | {"RAY_AUTH_MODE": "disabled"}
     try:
-        run = subprocess.run(command, env=open_mode, capture_output=True, timeout=CONNECT_SECONDS)
+        run = subprocess.run(command, env=open_mode, capture_output=True, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return run.returncode == 0

@@ -4,13 +4,16 @@ The feed decides what is tried and when a trial stops.
 """
 
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -25,13 +28,20 @@ from pipeline.evaluation.task import Task
 from pipeline.versions import versions
 
 RETRIES = 2  # of a trial whose worker was lost
+START_SECONDS = 120.0
+"""How long workers may fail to start before trials are blamed (our choice).
+
+Ray goes on sending work to a node that died for half a minute, until it has counted it as dead.
+"""
+PAUSE = 1.0
+"""Seconds without a new trial after a worker that did not start."""
 MANY = 2**20
-"""More trials than ever run at once: `_Proposals` says how many may."""
+"""More trials than ever run at once: `Proposals` says how many may."""
 
 
 def run_trials(task: Task, feed: ProposalFeed, share: Share, watch: Watch) -> None:
     """Run trials on the connected cluster, while there is room, until the feed has no more."""
-    proposals = _Proposals(feed, watch.room)
+    proposals = Proposals(feed, watch.room)
     sent = {"task": task, "share": share, "wanted": versions()}
     try:
         with tempfile.TemporaryDirectory(prefix="igq-") as folder:
@@ -88,21 +98,36 @@ def _through_tune() -> Iterator[None]:
         raise _FeedError(error) from error
 
 
-class _Proposals(Searcher):
+@dataclass(frozen=True)
+class Lost:
+    """A trial that went wrong."""
+
+    number: int
+    reason: str
+    begun: bool
+    """Whether a worker was at it; otherwise none could be started for it."""
+    raised: bool = False
+    """Whether code raised an error, be it the worker's own while it started."""
+
+
+class Proposals(Searcher):
     """Asks the feed for trials, on behalf of Tune, while there is room for one more."""
 
     def __init__(self, feed: ProposalFeed, room: Callable[[], int]) -> None:
         super().__init__()
         self.feed = feed
-        self.lost = (0, "", False)  # the trial that went wrong last, how, and whether it had begun
+        self.lost = Lost(0, "", False)
+        """The trial that went wrong last."""
         self._room = room
         self._live: dict[str, dict[str, Any]] = {}
         self._again: list[dict[str, Any]] = []
         self._tries: Counter[int] = Counter()
+        self._stuck: float | None = None  # since when no worker has started
+        self._paused = float("-inf")
 
     @_through_tune()
     def suggest(self, trial_id: str) -> Any:
-        if len(self._live) >= self._room():
+        if len(self._live) >= self._room() or time.monotonic() < self._paused:
             return None
         config = self._again.pop() if self._again else self._proposed()
         if config is None:
@@ -110,24 +135,38 @@ class _Proposals(Searcher):
         self._live[trial_id] = config
         return config
 
-    def _proposed(self) -> dict[str, Any] | None:
-        proposal = self.feed.next()
-        if proposal is None:
-            return None
-        # As pairs: Tune would flatten, merge and copy a mapping key by key.
-        return {"number": proposal.number, "allocation": proposal.allocation.entries}
+    def began(self) -> None:
+        """Take note that a worker is at work."""
+        self._stuck = None
 
     @_through_tune()
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         config = self._live.pop(trial_id, None)
         if not error:
             return
-        number, reason, begun = self.lost
-        if config is not None and not begun and self._tries[number] < RETRIES:
-            self._tries[number] += 1  # Tune tries again what had begun, nothing else
+        # Tune tries again what had begun, nothing else.
+        if config is not None and not self.lost.begun and self._tries_again():
             self._again.append(config)
         else:
-            self.feed.finish(number, 0.0, reason)
+            self.feed.finish(self.lost.number, 0.0, self.lost.reason)
+
+    def _tries_again(self) -> bool:
+        """Return whether a trial that never began has another try: for nothing, if for a while."""
+        now = time.monotonic()
+        if not self.lost.raised:
+            self._paused = now + PAUSE
+            self._stuck = now if self._stuck is None else self._stuck
+            if now - self._stuck < START_SECONDS:
+                return True
+        self._tries[self.lost.number] += 1
+        return self._tries[self.lost.number] <= RETRIES
+
+    def _proposed(self) -> dict[str, Any] | None:
+        proposal = self.feed.next()
+        if proposal is None:
+            return None
+        # As pairs: Tune would flatten, merge and copy a mapping key by key.
+        return {"number": proposal.number, "allocation": proposal.allocation.entries}
 
 
 class _Watching(tune.Callback):
@@ -144,18 +183,22 @@ class _Watching(tune.Callback):
 class _Reports(FIFOScheduler):
     """Reports to the feed, on behalf of Tune, and tells Tune whether the trial goes on."""
 
-    def __init__(self, proposals: _Proposals) -> None:
+    def __init__(self, proposals: Proposals) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._proposals = proposals
 
     @_through_tune()
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        self._proposals.began()
         ended = pass_on(self._proposals.feed, trial.config["number"], result["report"])
         return str(TrialScheduler.STOP if ended else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        error = trial.get_pickled_error()
+        died = error is None or isinstance(error, RayActorError)
+        raised = not died or "creation task" in str(error)
         begun = trial.status == Trial.RUNNING
-        self._proposals.lost = (trial.config["number"], _reason(trial), begun)
+        self._proposals.lost = Lost(trial.config["number"], _reason(trial), begun, raised)
 
 
 def _reason(trial: Trial) -> str:

@@ -1,0 +1,48 @@
+"""How a driver learns whether a cluster wants a token, without a cluster."""
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.cluster.ray import joining
+
+ADDRESS = "127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> Iterator[None]:
+    joining._open_to_all.cache_clear()
+    yield
+    joining._open_to_all.cache_clear()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that each question to a cluster was given; every one is answered with yes."""
+    given: list[float] = []
+
+    def run(command: list[str], timeout: float, **options: object) -> object:
+        given.append(timeout)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(joining.subprocess, "run", run)
+    return given
+
+
+def test_a_cluster_is_asked_once_and_has_time(
+    asked: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert joining._open_to_all(ADDRESS)
+    assert joining._open_to_all(ADDRESS)
+    assert asked == [joining.ANSWER_SECONDS]
+    assert joining.ANSWER_SECONDS >= 60  # importing Ray takes 20 s on a busy machine
+
+
+def test_who_says_that_there_are_no_tokens_is_believed(
+    asked: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert joining._open_to_all(ADDRESS)
+    assert asked == []

@@ -93,8 +93,6 @@ def _open_to_all(address: str) -> bool:
     With a token such a cluster is joined, but takes the driver for dead: it cannot call it back,
     and every trial is lost.
     """
-    if os.environ.get("RAY_AUTH_MODE") == "disabled":
-        return True  # the user's own word
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     open_mode = os.environ | {"RAY_AUTH_MODE": "disabled"}
     try:

@@ -30,19 +30,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return given
 
 
-def test_a_cluster_is_asked_once_and_has_time(
-    asked: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+def test_a_cluster_is_asked_once_and_has_time(asked: list[float]) -> None:
     assert joining._open_to_all(ADDRESS)
     assert joining._open_to_all(ADDRESS)
     assert asked == [joining.ANSWER_SECONDS]
     assert joining.ANSWER_SECONDS >= 60  # importing Ray takes 20 s on a busy machine
-
-
-def test_who_says_that_there_are_no_tokens_is_believed(
-    asked: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert joining._open_to_all(ADDRESS)
-    assert asked == []

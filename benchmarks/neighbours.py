@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from time import perf_counter
 
@@ -27,25 +28,20 @@ def searches(count: int, options: argparse.Namespace) -> list[float]:
     command += ["--trials", str(options.trials), "--workers", str(options.workers)]
     with tempfile.TemporaryDirectory(prefix="igq-") as folder:
         start = perf_counter()
-        running = {
+        running = [
             subprocess.Popen(
                 [*command, "--out", str(Path(folder) / str(number))],
                 stdout=subprocess.DEVNULL,
                 env=os.environ | settings,
             )
             for number in range(count)
-        }
-        seconds = []
-        while running:
-            ended = next((one for one in running if one.poll() is not None), None)
-            if ended is None:
-                next(iter(running)).wait()
-                continue
-            running.remove(ended)
-            if ended.returncode:
-                raise SystemExit(f"a search ended with {ended.returncode}")
-            seconds.append(perf_counter() - start)
-    return seconds
+        ]
+        with ThreadPool(count) as pool:
+            ended = pool.map(lambda one: (one.wait(), perf_counter() - start), running)
+    failed = [code for code, _ in ended if code]
+    if failed:
+        raise SystemExit(f"a search ended with {failed[0]}")
+    return [seconds for _, seconds in ended]
 
 
 def main() -> None:

@@ -65,12 +65,7 @@ outside: $(INSTALLED) ## MLflow's pages in Chromium, servers on PostgreSQL: apt-
 	$(BIN)/python -m pip install --quiet playwright 'psycopg[binary]'
 	$(BIN)/pytest tests/pipeline/tracking/test_browser.py tests/contracts/test_far_stores.py
 
-gpu-SECONDS := 300
-fuzz: $(INSTALLED) ## let atheris try the readers of files from outside: 5 minutes each, or SECONDS=30
-	$(BIN)/python -m pip install --quiet atheris
-	$(BIN)/python -m tests.fuzz $(SECONDS) $(READERS)
-
-check: $(INSTALLED) ## check and time a GPU: run it first wherever there is one
+gpu-check: $(INSTALLED) ## check and time a GPU: run it first wherever there is one
 	mkdir -p out
 	$(BIN)/pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu_check --device cuda --json out/gpu_check.json

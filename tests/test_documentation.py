@@ -41,6 +41,14 @@ def test_commands_in_readme_exist_with_their_options() -> None:
         assert {word for word in words if word.startswith("--")} <= known
 
 
+def test_each_target_of_the_makefile_has_one_rule_and_is_no_file() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    rules = re.findall(r"^([a-z-]+):(?!=)", makefile, re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    assert sorted(rules) == sorted(phony[1].split())
+
+
 def test_make_targets_in_readme_exist() -> None:
     targets = set(re.findall(r"make (\w+) ", " ".join(blocks("sh"))))
     makefile = (ROOT / "Makefile").read_text()

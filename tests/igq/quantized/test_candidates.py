@@ -166,10 +166,8 @@ def test_numbers_of_groups_out_of_range_are_refused(
         igq.fit(ranges, num_groups, bits=4)
 
 
-def test_images_that_are_not_finite_are_found_when_fitting(
-    vit: torch.nn.Module, images: torch.Tensor
-) -> None:
+def test_images_that_are_not_finite_are_refused(vit: torch.nn.Module, images: torch.Tensor) -> None:
     odd = images.clone()
     odd[0, 0, 0, 0] = float("nan")
-    with pytest.raises(InvalidArgumentError, match="`ranges` must be finite"):
-        igq.fit(igq.observe(vit, odd, FITTED), (1, 2), bits=4)
+    with pytest.raises(InvalidArgumentError, match="`images` must be finite"):
+        igq.observe(vit, odd, FITTED)

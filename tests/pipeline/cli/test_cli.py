@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import search_spaces
+from igq.errors import readable
 from igq.runtime.library import library
 from pipeline.cli import main
 from pipeline.cluster import InProcess
@@ -242,7 +243,7 @@ class TestSearchRefusesWhatItCannotReach:
     )
     def test_a_tracking_server(self, igq: Igq, space: Path, tmp_path: Path, uri: str) -> None:
         outcome = igq("search", space, "--tracking", uri, "--out", "study")
-        assert_refused(outcome, f"but got {re.escape(uri)}")
+        assert_refused(outcome, f"but got {re.escape(readable(uri))}")
         assert not (tmp_path / "study").exists()
 
 

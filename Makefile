@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast faults fuzz check check-native docs outside gpu-check
+.PHONY: help demo test test-fast coverage faults fuzz check check-native docs outside gpu-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -26,12 +26,15 @@ demo: $(INSTALLED) ## search, export and evaluate a small model, from nothing, i
 	$(BIN)/igq evaluate artifacts/demo --images digits
 	$(BIN)/igq report studies/demo
 
-test: check ## check, then every test and docstring example; coverage is that of the fast ones
-	$(BIN)/pytest $(PARALLEL) -m fast --cov --cov-report=term:skip-covered
+test: check ## check, then every test and docstring example
+	$(BIN)/pytest $(PARALLEL) -m fast
 	$(BIN)/pytest $(PARALLEL) -m "not fast"
 
-test-fast: $(INSTALLED) ## the tests for daily work, in under two minutes
+test-fast: $(INSTALLED) ## the tests for daily work
 	$(BIN)/pytest $(PARALLEL) -m fast
+
+coverage: $(INSTALLED) ## the lines that the fast tests run; it makes them take half as long again
+	$(BIN)/pytest $(PARALLEL) -m fast --cov --cov-report=term:skip-covered
 
 faults: $(INSTALLED) ## kill workers, nodes, heads, drivers, servers and disks under searches: 10 minutes
 	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0 -o timeout=900

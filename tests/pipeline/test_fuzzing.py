@@ -41,6 +41,7 @@ KEYS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @seed(SEED + 1)
 @FUZZ
 @given(content=st.dictionaries(KEYS, VALUES, max_size=8))

@@ -101,6 +101,7 @@ def assert_artifact(folder: Path) -> None:
         assert logits.shape[0] == 1
 
 
+@pytest.mark.slow
 @seed(SEED + 13)
 @FUZZ
 @given(name=st.sampled_from(["manifest.json", "model.safetensors", "allocation.json"]), **DAMAGE)

@@ -99,6 +99,7 @@ def test_so_it_is_within_two_limits(problem: tuple[Table, Limits]) -> None:
     assert total(loss, chosen) == pytest.approx(least(loss, limits), abs=1e-6)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000))
 def test_the_optimum_is_found_when_the_budget_is_exactly_its_cost(seed: int) -> None:
     loss, limits = random_problem(seed, 10**6, 1.0)

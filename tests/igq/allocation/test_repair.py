@@ -234,6 +234,7 @@ class TestRelaxed:
 
 
 class TestTwoLimits:
+    @pytest.mark.slow
     @given(sized_problems())
     @FEW
     def test_every_way_of_making_an_allocation_keeps_both(self, problem: Problem) -> None:

@@ -113,6 +113,7 @@ class TestTuning:
         after = distance(vit, with_groups(corrected, candidates, 2), images)
         assert after < 0.95 * before
 
+    @pytest.mark.slow
     def test_codes_stay_as_they_were_rounded(
         self, rounded: Corrected, corrected: Corrected
     ) -> None:
@@ -121,6 +122,7 @@ class TestTuning:
             assert torch.equal(weight.zero_point, rounded.weights[name].zero_point)
             assert (weight.scale > 0).all()
 
+    @pytest.mark.slow
     def test_only_what_has_one_dimension_moves(self, vit: nn.Module, corrected: Corrected) -> None:
         moved = {
             name

@@ -31,6 +31,7 @@ def written_down(x: Tensor, num_groups: int, bits: int) -> Tensor:
     return torch.cat(parts).view(x.shape)
 
 
+@pytest.mark.slow
 @given(channels=st.integers(1, 100), groups=st.integers(1, 40), bits=st.sampled_from([2, 4, 8]))
 def test_it_is_what_one_would_write_down(channels: int, groups: int, bits: int) -> None:
     x = noise(2, 3, channels)

@@ -77,6 +77,7 @@ class TestRecorded:
         expected = {n for module in catalogue.MODULES for n in timm.list_models(module=module)}
         assert catalogue.recorded().keys() == expected
 
+    @pytest.mark.slow
     def test_it_is_what_trying_finds(self, reasons: dict[str, str | None]) -> None:
         assert {name: catalogue.recorded()[name] for name in reasons} == reasons
 

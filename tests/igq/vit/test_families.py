@@ -54,6 +54,7 @@ class TestEveryFamily:
         assert not torch.equal(outputs, expected)
         torch.testing.assert_close(outputs, expected, atol=1e-3, rtol=0)
 
+    @pytest.mark.slow
     def test_its_weights_can_be_corrected(self, variant: nn.Module, its_images: Tensor) -> None:
         candidates = igq.fit(igq.observe(variant, its_images, FITTED), (2, 3), bits=4)
         made = igq.correct(variant, candidates, its_images, 4, steps=1)
@@ -76,6 +77,7 @@ class TestEveryFamily:
         outputs = assemble(turned, fine, {})(its_images)
         torch.testing.assert_close(outputs, variant(its_images), atol=1e-3, rtol=0)
 
+    @pytest.mark.slow
     def test_its_rotated_copy_can_be_corrected_and_saved(
         self, variant: nn.Module, its_images: Tensor, tmp_path: Path
     ) -> None:

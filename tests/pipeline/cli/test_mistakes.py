@@ -484,6 +484,7 @@ def test_a_file(igq: Igq, tmp_path: Path, text: str, message: str) -> None:
     assert igq("search", path, "--out", "study") == (2, "", expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 20_000, "{a: " * 20_000], ids=["lists", "mappings"])
 def test_a_file_that_nests_without_end(igq: Igq, tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.yaml"

@@ -158,6 +158,7 @@ class TestCache:
         run(space=change)
         assert computed == expected
 
+    @pytest.mark.slow
     def test_corrected_weights_are_computed_once_and_read_then(
         self, run: Prepare, computed: list[str], model: nn.Module
     ) -> None:
@@ -198,6 +199,7 @@ class TestCache:
         run(space={"weight_method": "corrected"} | change)
         assert computed == expected
 
+    @pytest.mark.slow
     def test_where_bits_are_searched_weights_of_each_are_corrected_and_measured(
         self, run: Prepare, model: nn.Module
     ) -> None:

@@ -133,6 +133,7 @@ def sized() -> Limits:
     return Limits((Limit(table, table.of(at_4)), Limit(sizes, sizes.fixed + codes * 9 // 10)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", Sampler)
 def test_every_trial_keeps_the_size_too(tmp_path: Path, sized: Limits, sampler: Sampler) -> None:
     schedule = BudgetSchedule(sized.budget, sized.budget)

@@ -120,6 +120,7 @@ def test_commands_have_an_option_a_line(page: Page) -> None:
     assert "igq search demo \\\n  --trials 4 \\\n  --seed 0" in report.text
 
 
+@pytest.mark.slow
 def test_a_definition_reads_as_a_person_would_write_it(demo_study: Path, tmp_path: Path) -> None:
     text = read(write_report([demo_study], tmp_path / "report.html").read_text()).text
     assert "num_groups1, 2, 3, 4, 6, 8" in text

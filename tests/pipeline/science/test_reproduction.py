@@ -58,6 +58,7 @@ class TestReproduce:
         monkeypatch.setattr(igq, "create", lambda name, arguments, weights: model)
         return tmp_path
 
+    @pytest.mark.slow
     def test_every_column_has_a_share_for_each_seed(self, folder: Path) -> None:
         experiment = Experiment(("digits",), "digits", folder, bits=(6,), seeds=2, most_images=40)
         cells = list(reproduce(experiment, QUIET))

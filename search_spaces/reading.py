@@ -4,6 +4,7 @@
 every problem is a line: the rule, then the value.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,14 @@ def read(path: Path) -> SearchSpace:
     try:
         space = SearchSpace.model_validate({**written, "name": path.stem})
     except ValidationError as error:
-        raise _refuse(path, *problems(error)) from None
+        raise _refuse(path, *problems(error), *_known_keys(written)) from None
     return _with_places(space, path.parent.absolute())
+
+
+def _known_keys(written: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a line of all keys where one of a file's is none of them."""
+    known = [key for key in SearchSpace.model_fields if key != "name"]
+    return () if written.keys() <= {*known, "name"} else (f"The keys are {', '.join(known)}.",)
 
 
 def _with_places(space: SearchSpace, folder: Path) -> SearchSpace:

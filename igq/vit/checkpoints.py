@@ -83,7 +83,8 @@ def create(
     classes is the checkpoint's unless `arguments` has one.
 
     Raises:
-        UnsupportedModelError: timm has no such model, or it does not take these arguments.
+        UnsupportedModelError: timm has no such model, it does not take these arguments, or it is
+            of no supported family and there are weights to read.
         WeightsError: the file cannot be read, does not fit, or holds NaN or infinity.
 
     >>> import igq, torch
@@ -96,6 +97,11 @@ def create(
     if weights is None:
         return _build(name, arguments or {}, pretrained=False)
     checkpoint = read_checkpoint(weights, key)
+    if other := _named_otherwise(name, weights):
+        tell(
+            f"{weights}: its name is that of timm's {other}, but the model is {name}. Weights of "
+            "the same shapes fit; their images may want other preprocessing."
+        )
     if key is None and checkpoint.others:
         tell(
             f"{weights}: {checkpoint.key or 'its own tensors'} are the weights that are read; "
@@ -113,6 +119,12 @@ def create(
     return model
 
 
+def _named_otherwise(name: str, weights: Path) -> str | None:
+    """Return the model of timm's that a file is named after, where that is another one."""
+    named = weights.name.partition(".")[0]
+    return named if named != name.partition(".")[0] and timm.is_model(named) else None
+
+
 def _made_for(
     name: str,
     arguments: Mapping[str, Any],
@@ -122,6 +134,7 @@ def _made_for(
 ) -> nn.Module:
     """Return a model of a checkpoint's classes and pooling, where nothing else is said."""
     model = _build(name, arguments, pretrained=False)
+    family_of(model)  # weights of others are not read
     found = {k: value for k, value in _read_off(model, tensors).items() if k not in arguments}
     if found:
         said = ", ".join(f"{key}: {value}" for key, value in found.items())

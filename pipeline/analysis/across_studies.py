@@ -79,7 +79,12 @@ class _Study:
 
 def _read(path: Path) -> _Study:
     folder = Folder(path)
-    return _Study(path, read_definition(folder.path), load_validation(folder.validation))
+    definition = read_definition(folder.path)
+    if not folder.validation.exists():
+        raise StudyError(
+            f"{path} must have ended to be compared, but has not: go on with igq search --resume."
+        )
+    return _Study(path, definition, load_validation(folder.validation))
 
 
 def _table(title: str, validations: Sequence[Validation]) -> Compared:

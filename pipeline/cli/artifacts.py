@@ -68,6 +68,13 @@ def export(
     if register is not None:
         _check_register(study, register, format, tracking)
     exported = run(study, out, weights, most, format, trial)
+    if not Folder(study).result.exists():
+        progress.print(
+            f"WARNING: {study} has not ended: no final round chose this trial, and no unseen image "
+            "was looked at. igq search --resume goes on with it.",
+            soft_wrap=True,
+            highlight=False,
+        )
     if as_json:
         print_json(exported.json())
         return

@@ -154,6 +154,8 @@ def _plan(
     console.print(steps_table(forecast))
     for line in resources_lines(forecast):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+    less = "Less: --no-rivals, fewer --trials; in the space fewer images or num_groups, tied: kind."
+    console.print(less, soft_wrap=True, highlight=False)
     start = shlex.join(word for word in sys.argv[1:] if word != "--plan")
     console.print(f"Nothing was written. Start: igq {start}", soft_wrap=True, highlight=False)
 

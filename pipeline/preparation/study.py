@@ -79,6 +79,8 @@ class Study:
         check()
         progress = display.step("reading images")
         images = draw(sources, request.seed, progress, streamed=(VALIDATION, FINAL))
+        for note in fewer_than_asked(sources, {p: len(drawn) for p, drawn in images.items()}):
+            display.say(note)
         definition = _definition(request, key, images, execution_of(request, model, listed))
         definition = replace(definition, checkpoint_key=request.checkpoint_key)
         told = classes if classes is not None else sources[SEARCH][0].classes
@@ -226,6 +228,19 @@ def notes_on(sources: Mapping[str, tuple[ImageSource, int, int]]) -> list[str]:
     """Return what is to be said of the sources, each source once."""
     opened = {source.name: source for source, _, _ in sources.values()}
     return [f"{name}: {note}" for name, source in opened.items() for note in source.notes]
+
+
+def fewer_than_asked(
+    sources: Mapping[str, tuple[ImageSource, int, int]], counts: Mapping[str, int]
+) -> list[str]:
+    """Return what is to be said of purposes that get fewer images than a space asks for."""
+    lost = "" if counts[FINAL] else "; there is no final round"
+    return [
+        f"{source.name} has {counts[purpose]} of the {most} {purpose} images that the space asks "
+        f"for{lost if purpose == FINAL else ''}."
+        for purpose, (source, _, most) in sources.items()
+        if counts[purpose] < most
+    ]
 
 
 def image_sources(

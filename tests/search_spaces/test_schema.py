@@ -268,7 +268,6 @@ CHOICE = "`num_groups` must be at least two numbers, strictly increasing"
             "`model.arguments.when` must be plain YAML: numbers, strings, lists, mappings, "
             "but got model.arguments.when=datetime.date(2024, 1, 2).",
         ),
-        ({"wieghts": "a"}, "every key must be a known one, but got wieghts='a'."),
         (
             {"name": "other"},
             "`name` must be left out, it is the file's name, but got name='other'.",
@@ -280,6 +279,13 @@ def test_a_broken_rule_is_told_with_the_value(
     tmp_path: Path, changes: dict[str, Any], problem: str
 ) -> None:
     assert refusal(write(tmp_path, **changes)) == [problem]
+
+
+def test_an_unknown_key_is_told_with_those_that_there_are(tmp_path: Path) -> None:
+    problem, keys = refusal(write(tmp_path, wieghts="a"))
+    assert problem == "every key must be a known one, but got wieghts='a'."
+    assert keys.startswith("The keys are description, model, weights, images, ")
+    assert keys.endswith(", validation_images, sensitivity_images, trials.")
 
 
 @pytest.mark.parametrize("key", ENOUGH)

@@ -69,8 +69,16 @@ def _evidence(scores: Any) -> str:
 
 
 def _run(notes: Mapping[str, Any]) -> str:
-    code = ["import igq", "", "artifact = igq.load(FOLDER)", "logits = artifact.model(images)"]
-    how = "See `preprocessing.json` for what `images` are." if notes.get("preprocessing") else ""
+    code = ["import igq", "", "artifact = igq.load(FOLDER)"]
+    how = ""
+    if notes.get("preprocessing"):
+        how = "`pipeline` comes with igq; without it `preprocessing.json` says what `images` are."
+        code[1:1] = ["from PIL import Image", "from pipeline.data import Preprocessing"]
+        code += [
+            'transform = Preprocessing(**artifact.notes["preprocessing"]).transform()',
+            'images = transform(Image.open("cat.jpg")).unsqueeze(0)',
+        ]
+    code += ["logits = artifact.model(images)"]
     code += ["fast = igq.deploy(artifact.model)  # igq's runtime, for plain ViTs on x86"]
     shell = "igq run FOLDER cat.jpg\nigq verify FOLDER\nigq evaluate FOLDER --images DIR"
     return "\n".join(

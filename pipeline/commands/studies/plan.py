@@ -21,6 +21,7 @@ from pipeline.preparation.models import device, load_model, with_num_classes
 from pipeline.preparation.study import (
     SEARCH,
     execution_of,
+    fewer_than_asked,
     image_sources,
     latency_profile,
     notes_on,
@@ -132,8 +133,9 @@ def _work(
     if request.resume:
         ended = len(read_trials(Folder(request.out).journal, space.name, limits))
     sources = {purpose: source for purpose, (source, _, _) in wanted.items()}
-    work = Work(request, model, listed, limits, drawn_counts(wanted), ended)
-    return work, sources, tuple(notes_on(wanted))
+    counts = drawn_counts(wanted)
+    work = Work(request, model, listed, limits, counts, ended)
+    return work, sources, (*notes_on(wanted), *fewer_than_asked(wanted, counts))
 
 
 def _weights(request: Request) -> str:

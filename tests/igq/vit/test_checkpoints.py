@@ -100,6 +100,26 @@ class TestCreate:
         assert str(raised.value).startswith(f"timm cannot make {NAME} with arguments {{")
         assert named in str(raised.value)
 
+    def test_weights_of_no_supported_family_are_not_read(self, tmp_path: Path) -> None:
+        file = tmp_path / "weights.safetensors"
+        save_file({"conv1.weight": torch.ones(1)}, file)
+        with pytest.raises(UnsupportedModelError, match=r"must be a timm .*, but got a ResNet"):
+            create("resnet18", weights=file)
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [(NAME, 0), (f"{NAME}.augreg", 0), ("mine", 0), ("deit_tiny_patch16_224.fb_in1k", 1)],
+    )
+    def test_a_file_named_after_another_model_is_told(
+        self, vit: nn.Module, tmp_path: Path, name: str, said: int
+    ) -> None:
+        file, told = tmp_path / f"{name}.safetensors", []
+        save_file(vit.state_dict(), file)
+        create(NAME, TINY, file, tell=told.append)
+        assert [f"its name is that of timm's {name[:21]}, but" in line for line in told] == [
+            True
+        ] * said
+
     def test_an_unknown_tag_is_refused(self) -> None:
         with pytest.raises(UnsupportedModelError, match=r"Invalid pretrained tag \(nope\)"):
             create(f"{NAME}.nope")

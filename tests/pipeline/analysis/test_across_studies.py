@@ -43,6 +43,13 @@ def test_one_study_is_its_own_table(study: Callable[..., Path]) -> None:
     assert "3 images" in table.title
 
 
+def test_one_that_has_not_ended_is_refused_with_what_to_do(study: Callable[..., Path]) -> None:
+    folder = study("a", 0.4)
+    (folder / "validation.json").unlink()
+    with pytest.raises(StudyError, match="must have ended to be compared, but has not: go on with"):
+        compare_studies([folder])
+
+
 def test_seeds_are_one_table(study: Callable[..., Path]) -> None:
     (table,) = compare_studies([study(f"s{seed}", 0.4 + seed / 100, seed) for seed in range(3)])
     assert table.over == "seeds"

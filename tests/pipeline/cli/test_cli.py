@@ -280,6 +280,11 @@ class TestCommandsInARow:
         assert re.search(r"797 images, top-1 .* KL \d", evaluated.out)
         assert "noted at the end of its search, on 6 images of digits" in evaluated.out
 
+        (tmp_path / "studies" / "tiny" / "result.json").unlink()
+        early = igq("export", "studies/tiny", "--out", "early")
+        assert early.code == 0
+        assert "WARNING: studies/tiny has not ended: " in early.err
+
     def test_one_search_is_one_object_of_json(self, igq: Igq, space: Path) -> None:
         searched = igq("search", space, "--out", "tiny", "--trials", "4", "--no-rivals", "--json")
         assert "reading images ..." in searched.err

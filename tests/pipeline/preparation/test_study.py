@@ -12,7 +12,7 @@ from pipeline.cluster import InProcess
 from pipeline.commands.studies.search import run
 from pipeline.errors import ClusterError, DataError, StudyError
 from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION, Study
-from pipeline.study.progress import Display
+from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request
 from pipeline.tracking import InMemoryTracker
 
@@ -45,6 +45,19 @@ class TestCreate:
         monkeypatch.setattr("pipeline.preparation.study.draw", None)
         with pytest.raises(ClusterError, match="no answer"):
             Study.create(make_request(), display, fail)
+
+    def test_fewer_images_than_asked_are_told(self, make_request: Make) -> None:
+        told: list[str] = []
+
+        class Telling(SilentDisplay):
+            def say(self, text: str) -> None:
+                told.append(text)
+
+        Study.create(make_request(space={"validation_images": 1785}), Telling())
+        assert told == [
+            "digits has 787 of the 1785 validation images that the space asks for.",
+            "digits has 0 of the 4 final images that the space asks for; there is no final round.",
+        ]
 
     def test_images_must_be_named(self, make_request: Make, display: Display) -> None:
         with pytest.raises(DataError, match="`images` must be given"):

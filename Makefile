@@ -14,10 +14,12 @@ export NO_MKDOCS_2_WARNING := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast coverage faults fuzz check check-native docs outside gpu-check
+.PHONY: help install demo test test-fast coverage faults fuzz check check-native docs outside gpu-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## set up .venv, and no more
 
 demo: $(INSTALLED) ## search, export and evaluate a small model, from nothing, in a few minutes
 	rm -rf studies/demo artifacts/demo

@@ -1,6 +1,7 @@
 """An exported model in MLflow's format: code beside the artifact, nothing pickled."""
 
 import os
+import shutil
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from io import BytesIO
@@ -63,6 +64,8 @@ def save(artifact: Path, folder: Path, known: Model | None = None) -> None:
         signature=signature(),
         input_example=example(classifier.shape),
     )
+    for compiled in list(folder.rglob("__pycache__")):  # MLflow imports the file that it has written
+        shutil.rmtree(compiled)
 
 
 def requirements() -> list[str]:

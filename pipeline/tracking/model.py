@@ -64,7 +64,7 @@ def save(artifact: Path, folder: Path, known: Model | None = None) -> None:
         signature=signature(),
         input_example=example(classifier.shape),
     )
-    for compiled in list(folder.rglob("__pycache__")):  # MLflow imports the file that it has written
+    for compiled in list(folder.rglob("__pycache__")):  # of files that MLflow imports meanwhile
         shutil.rmtree(compiled)
 
 

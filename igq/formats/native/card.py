@@ -9,8 +9,8 @@ _LIMITS = """\
 ## Limits
 
 - `igq.load` fake-quantizes: it computes in floating point the values that a quantized kernel would.
-  That shows accuracy and is not faster than the original; `igq.deploy` computes with integers. The two
-  round alike layer by layer, but single images may get another class; scores over many are alike.
+  That shows accuracy and is not faster than the original; `igq.deploy` computes with integers. The
+  two round alike layer by layer; single images may get another class, scores over many are alike.
 - Scores hold for the images that they were measured on, and images prepared in the same way.
 - Digests find damage and swapped files. They do not say who wrote them.
 """

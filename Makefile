@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast coverage faults fuzz check check-native docs outside gpu-check
+.PHONY: help install demo test test-fast coverage faults benchmarks fuzz check check-native docs outside gpu-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ coverage: $(INSTALLED) ## the lines that the fast tests run; it makes them take 
 
 faults: $(INSTALLED) ## kill workers, nodes, heads, drivers, servers and disks under searches: 10 minutes
 	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0 -o timeout=900
+
+benchmarks: $(INSTALLED) ## every benchmark at its smallest: 10 minutes
+	$(BIN)/pytest tests/test_benchmarks.py -m "slow or ray or long"
 
 SECONDS := 300
 fuzz: $(INSTALLED) ## let atheris try the readers of files from outside: 5 minutes each, or SECONDS=30

@@ -15,20 +15,21 @@ if not find_spec("onnx"):
 FEW = {"trials": 4, "rivals": False, "figures": False}
 
 
-NOT_FAST = {"slow", "ray", "gpu", "faults"}
+ALONE = {"faults", "long"}
+NOT_FAST = {"slow", "ray", "gpu"} | ALONE
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests without a mark as fast; keep those of Ray in one process, and begin with them.
 
-    Ray's tests share a cluster, measure how long things take, and take longest. Tests of faults run
-    only with `-m faults`.
+    Ray's tests share a cluster, measure how long things take, and take longest. Tests of faults, and
+    long ones, run only where `-m` names them.
     """
-    if "faults" not in config.option.markexpr:
-        rest = [item for item in items if item.get_closest_marker("faults") is None]
-        config.hook.pytest_deselected(items=[item for item in items if item not in rest])
-        items[:] = rest
+    unasked = [mark for mark in ALONE if mark not in config.option.markexpr]
+    left = [item for item in items if any(map(item.get_closest_marker, unasked))]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
     for item in items:
         if isinstance(item, pytest.DoctestItem) and _takes_a_study(item):
             item.add_marker("slow")

@@ -47,9 +47,12 @@ def test_every_benchmark_is_tried() -> None:
     assert files - PARTS == set(COMMANDS)
 
 
+LONG = {"exhaustive", "neighbours", "phases", "search_images", "tracking_share"}
+
+
 def marked(name: str) -> pytest.MarkDecorator:
-    if name == "neighbours":
-        return pytest.mark.faults  # three searches, each with Ray of its own
+    if name in LONG:
+        return pytest.mark.long
     return pytest.mark.ray if name == "search_vs_plain" else pytest.mark.slow
 
 

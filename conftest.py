@@ -23,8 +23,8 @@ NOT_FAST = {"slow", "ray", "gpu"} | ALONE
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests without a mark as fast; keep those of Ray in one process, and begin with them.
 
-    Ray's tests share a cluster, measure how long things take, and take longest. Tests of faults, and
-    long ones, run only where `-m` names them.
+    Ray's tests share a cluster, measure how long things take, and take longest. Tests of faults and
+    long ones run only where `-m` names them.
     """
     unasked = [mark for mark in ALONE if mark not in config.option.markexpr]
     left = [item for item in items if any(map(item.get_closest_marker, unasked))]

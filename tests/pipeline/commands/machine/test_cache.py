@@ -67,3 +67,15 @@ def test_the_command_lists_and_clears(add: Callable[[str, float], Path]) -> None
     assert run_igq("cache", "clear", "--older", "9")[1].startswith("Cleared 0 shared results")
     assert run_igq("cache", "clear")[1].startswith("Cleared 1 shared results")
     assert "No results are shared yet" in run_igq("cache")[1]
+
+
+def test_the_command_lists_the_latest_ten_unless_all_are_asked_for(
+    add: Callable[[str, float], Path],
+) -> None:
+    for number in range(12):
+        add(f"entry-{number}", float(number))
+    latest, every = run_igq("cache")[1], run_igq("cache", "--all")[1]
+    assert latest.rstrip().endswith("; --all lists the 2 others.")
+    assert latest.count("12 in all, ") == every.count("12 in all, ") == 1
+    assert "--all" not in every
+    assert len(every.splitlines()) > len(latest.splitlines())

@@ -38,6 +38,7 @@ from pipeline.study.request import Sampler
 from pipeline.study.trials import Origin
 from pipeline.tracking import InMemoryTracker, StudyRun, Tracker, sqlite_uri
 from pipeline.tracking.mlflow import MlflowTracker
+from pipeline.tracking.server import WITHOUT_JOBS
 
 GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
 IMAGES, CHUNKS = 64, 8
@@ -86,8 +87,8 @@ def server(folder: Path, seconds: float) -> Iterator[Delayed]:
     command += ["--backend-store-uri", sqlite_uri(folder)]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # no jobs beside it
-    running = subprocess.Popen(command, cwd=folder, env=alone, **quiet)  # type: ignore[call-overload]
+    without_jobs = os.environ | WITHOUT_JOBS
+    running = subprocess.Popen(command, cwd=folder, env=without_jobs, **quiet)  # type: ignore[call-overload]
     proxy = Delayed(port, seconds)
     try:
         _wait(port)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 TAG = "mlflow.sharedViewState."
-"""What the tag of a view is called before its key, which is the id of the study's run."""
+"""Prefix of the tag that holds a view; the rest of its name is the id of the study's run."""
 TRAINING = "workflowType=machine_learning"
 """The part of an address that has MLflow show pages of training, not of chats."""
 BY_DEPTH, BY_KIND = "groups_by_depth.", "groups_by_kind."

@@ -4,7 +4,6 @@ The test installs nothing: it is skipped without PostgreSQL's programs (`apt-get
 postgresql`) and its driver for Python (`make outside`).
 """
 
-import os
 import signal
 import socket
 import subprocess
@@ -29,9 +28,6 @@ PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
 LATE = 0.2
 LOGIN = "me:secret"
 QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-ALONE = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-"""MLflow's server without the eight processes that run its jobs."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -93,7 +89,7 @@ def proxy(
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", database, "--artifacts-destination", str(artifacts)]
     folder = tmp_path_factory.mktemp("server")
-    with subprocess.Popen(command, cwd=folder, env=os.environ | ALONE, **QUIET) as server:
+    with subprocess.Popen(command, cwd=folder, **QUIET) as server:
         late = Delayed(port, LATE, LOGIN)
         try:
             wait_for(port, server, "/health")

@@ -1,7 +1,7 @@
 """Hunt readers one after the other: `python -m tests.fuzz [SECONDS [READER ...]]`.
 
-It needs atheris. What it finds lies in out/fuzz/READER, and ends it with 1; a file that was mended
-for goes to tests/fuzz/seeds/READER, where every run of the tests reads it.
+It needs atheris. Inputs that a reader fails on are written to out/fuzz/READER, and the exit code is
+then 1. After a mend, put the input into tests/fuzz/seeds/READER: every run of the tests reads it.
 """
 
 import subprocess
@@ -22,12 +22,22 @@ def hunt(name: str, seconds: float) -> list[Path]:
     end = monotonic() + seconds
     with (folder / "log").open("w") as log:
         while (left := int(end - monotonic())) > 0:
+            before = findings(folder)
             words = [sys.executable, "-m", "tests.fuzz.hunt", name, str(left), str(folder)]
-            subprocess.run(words, stdout=log, stderr=log, check=False)
+            ended = subprocess.run(words, stdout=log, stderr=log, check=False)
+            if ended.returncode and findings(folder) == before:
+                raise SystemExit(f"{name} was not hunted: see {log.name}")
+    return findings(folder)
+
+
+def findings(folder: Path) -> list[Path]:
+    """Return the inputs that were written for a failure, a hang or too much memory."""
     return [path for path in sorted(folder.glob("*-*")) if path.suffix != ".txt"]
 
 
 def main(seconds: float = SECONDS, *names: str) -> int:
+    if unknown := sorted(set(names) - set(READERS)):
+        raise SystemExit(f"readers must be among {', '.join(READERS)}, but got {unknown[0]}")
     found = [path for name in names or READERS for path in hunt(name, seconds)]
     print("\n".join(map(str, found)) or "nothing was found")
     return min(1, len(found))

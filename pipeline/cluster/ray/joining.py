@@ -23,10 +23,10 @@ from pipeline.cluster.process import own_signals, quiet, short_folder
 from pipeline.errors import ClusterError
 from pipeline.threads import PATIENT
 
-CONNECT_SECONDS = 10  # within which the machine at a cluster's address must answer
-ANSWER_SECONDS = (
-    90  # within which a command of Ray's must end, which imports all of it on a busy machine
-)
+CONNECT_SECONDS = 10
+"""Seconds within which the machine at a cluster's address must answer (our choice)."""
+ANSWER_SECONDS = 90
+"""Seconds within which a command of Ray's must end: it imports Ray, also on a busy machine."""
 NO_TOKEN = (
     "it wants a token that this process does not have. Copy the head's ~/.ray/auth_token to the "
     "same place here."

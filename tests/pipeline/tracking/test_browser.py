@@ -71,8 +71,7 @@ def site(recorded_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         port = int(free.getsockname()[1])
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", sqlite_uri(recorded_study)]
-    alone = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with subprocess.Popen(command, cwd=folder, env=alone, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as server:
         try:
             wait_for(port)
             base = f"http://127.0.0.1:{port}"

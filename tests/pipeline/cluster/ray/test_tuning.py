@@ -1,4 +1,4 @@
-"""What becomes of trials whose workers are lost, without Ray."""
+"""Trials whose workers are lost run again or fail; tried without Ray."""
 
 from dataclasses import dataclass, field
 

@@ -36,10 +36,7 @@ def repair(
     """
     limits.check()
     settings = {name: limits.settings(name) for name in limits.names}
-    costs = {
-        name: np.array([[x.table.layers[name][s] for x in limits.bounded] for s in known], float)
-        for name, known in settings.items()
-    }
+    costs = limits.steps
     place = {name: known.index(allocation[name]) for name, known in settings.items()}
     free = list(settings)[first:]
     room = limits.room(allocation)

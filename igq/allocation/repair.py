@@ -36,11 +36,7 @@ def repair(
     """
     limits.check()
     settings = {name: limits.settings(name) for name in limits.names}
-    tables = [limit.table.layers for limit in limits.bounded]
-    costs = {
-        name: np.array([[layers[name][s] for layers in tables] for s in known], float)
-        for name, known in settings.items()
-    }
+    costs = limits.steps
     place = {name: known.index(allocation[name]) for name, known in settings.items()}
     free = list(settings)[first:]
     room = limits.room(allocation)

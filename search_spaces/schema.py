@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from igq.scheme import (
+    TUNING_STEPS,
     Assignment,
     InputMethod,
     Rotation,
@@ -123,6 +124,8 @@ class SearchSpace(Frozen):
     """Bits of activations; a list lets each layer choose."""
     weight_method: WeightMethod = WeightMethod.CORRECTED
     """Corrected weights, or the nearest codes as in the paper."""
+    tuning_steps: CountOrNone = TUNING_STEPS
+    """Steps that tune corrected weights where bits are not searched; 0: they are only rounded."""
     softmax_method: SoftmaxMethod = SoftmaxMethod.KEYS
     """Groups of softmax maps; `rows` as in the paper."""
     input_method: InputMethod = InputMethod.TOKENS

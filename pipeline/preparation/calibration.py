@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from igq import Candidates, Corrected, WeightMethod, layers
-from igq.correction import STEPS, correction_passes
+from igq.correction import correction_passes
 from igq.quantized import WeightsByBits, quantize_weights
 from pipeline.data import Images
 from pipeline.evaluation.work import Here, Part, Workers
@@ -130,4 +130,4 @@ class Calibration:
     @property
     def _steps(self) -> int:
         """Steps of tuning: none where bits are searched, as one model serves all bits."""
-        return 0 if self.space.options.searches_bits else STEPS
+        return 0 if self.space.options.searches_bits else self.space.tuning_steps

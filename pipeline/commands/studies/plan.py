@@ -28,6 +28,7 @@ from pipeline.preparation.study import (
     parameters_of,
 )
 from pipeline.proposals import read_trials
+from pipeline.study.definition import as_begun
 from pipeline.study.folder import Folder, check_folder, check_unlocked
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request
@@ -71,7 +72,7 @@ def plan(request: Request, means: Means | None = None, display: Display | None =
     means, shown = means or Means(), display or SilentDisplay()
     base = memory_taken()
     space = with_num_classes(request.space, request.num_classes, request.weights)
-    request, folder = replace(request, space=space), Folder(request.out)
+    request, folder = as_begun(replace(request, space=space)), Folder(request.out)
     check_folder(folder, request.resume)
     check_unlocked(folder)
     model = _model(request, shown)

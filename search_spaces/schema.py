@@ -238,6 +238,16 @@ class SearchSpace(Frozen):
         return Options(_listed(self.weight_bits), _listed(self.activation_bits), self.num_groups)
 
     @property
+    def tunes(self) -> bool:
+        """Whether weights are tuned: not where bits are searched, as one model serves all bits."""
+        return self.weight_method is WeightMethod.CORRECTED and not self.options.searches_bits
+
+    @property
+    def tuned_steps(self) -> int:
+        """Steps that tune the weights."""
+        return self.tuning_steps if self.tunes else 0
+
+    @property
     def base_bits(self) -> tuple[int, int]:
         """Bits of weights and activations that overhead is measured against.
 

@@ -64,8 +64,7 @@ class Work:
         space = self.request.space
         if space.weight_method is WeightMethod.NEAREST:
             return 0
-        steps = 0 if space.options.searches_bits else space.tuning_steps
-        each = correction_passes(self.images[CALIBRATION], steps)
+        each = correction_passes(self.images[CALIBRATION], space.tuned_steps)
         return round(each) * len(space.options.weight_bits)
 
     @property

@@ -98,7 +98,7 @@ class Definition:
         """Return the definition as plain data."""
         # A field that is not set is left out: older studies do not know the fields of today.
         space = self.space.model_dump(mode="json", exclude=_NOT_DECISIVE, exclude_none=True)
-        if space["tuning_steps"] == _BEFORE["tuning_steps"]:
+        if not self.space.tunes or self.space.tuning_steps == _BEFORE["tuning_steps"]:
             del space["tuning_steps"]
         return {
             "space": space,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from igq import Execution
-from igq.scheme import Assignment, InputMethod, Rotation, SoftmaxMethod
+from igq.scheme import Assignment, InputMethod, Rotation, SoftmaxMethod, WeightMethod
 from pipeline.errors import StudyError
 from pipeline.files import read_json, write_json
 from pipeline.study.definition import (
@@ -87,7 +87,6 @@ class TestDefinition:
             "input_method",
             "rotation",
             "search_images",
-            "tuning_steps",
             "final_images",
         ],
     )
@@ -188,8 +187,28 @@ class TestCheckSame:
         assert (space.input_method, space.rotation) == (InputMethod.CHANNELS, Rotation.NONE)
 
 
+@pytest.fixture
+def corrected(definition: Definition) -> Definition:
+    space = definition.space.model_copy(update={"weight_method": WeightMethod.CORRECTED})
+    return replace(definition, space=space)
+
+
 class TestAsBegun:
     """A study is tuned by as many steps as when it began, whatever the default has become."""
+
+    def test_steps_decide_where_weights_are_tuned(
+        self, definition: Definition, corrected: Definition
+    ) -> None:
+        assert changed(definition, "tuning_steps").key == definition.key  # nearest codes
+        assert changed(corrected, "tuning_steps").key != corrected.key
+
+    @pytest.mark.parametrize("steps", [0, 7, 60])
+    def test_steps_are_read_as_they_were_written(
+        self, corrected: Definition, tmp_path: Path, steps: int
+    ) -> None:
+        space = corrected.space.model_copy(update={"tuning_steps": steps})
+        replace(corrected, space=space).write(Folder(tmp_path))
+        assert Definition.read(Folder(tmp_path)).space.tuned_steps == steps
 
     def resumed(self, definition: Definition, folder: Path, **named: int) -> int:
         definition.write(Folder(folder))
@@ -199,15 +218,15 @@ class TestAsBegun:
         return as_begun(Request(space, folder, resume=True)).space.tuning_steps
 
     def test_a_study_of_before_the_setting_goes_on_with_60(
-        self, definition: Definition, tmp_path: Path
+        self, corrected: Definition, tmp_path: Path
     ) -> None:
-        old = changed(definition, "tuning_steps")
+        old = changed(corrected, "tuning_steps")
         old = replace(old, space=old.space.model_copy(update={"tuning_steps": 60}))
         assert "tuning_steps" not in old.json()["space"]
         assert self.resumed(old, tmp_path) == 60
 
-    def test_a_study_goes_on_with_its_own(self, definition: Definition, tmp_path: Path) -> None:
-        assert self.resumed(changed(definition, "tuning_steps"), tmp_path) == 7
+    def test_a_study_goes_on_with_its_own(self, corrected: Definition, tmp_path: Path) -> None:
+        assert self.resumed(changed(corrected, "tuning_steps"), tmp_path) == 7
 
     def test_a_space_that_names_them_is_not_overruled(
         self, definition: Definition, tmp_path: Path

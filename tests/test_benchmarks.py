@@ -14,6 +14,7 @@ COMMANDS = {
     "calibration": SMALL,
     "candidate_cost": "--models digits --images 8 --batch 8 --groups 2 --rounds 2",
     "corrected_weights": SMALL,
+    "correction_steps": f"{SMALL} --seeds 0 1 --steps 0 2",
     "decided": "--space demo --trials 10",
     "exhaustive": SMALL,
     "fidelity": f"{SMALL} --allocations 3",

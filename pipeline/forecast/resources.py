@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.draw import KEPT
+from pipeline.errors import StudyError
 from pipeline.evaluation.objective import MEMORY
 from pipeline.forecast.work import Work
 from pipeline.preparation.costs.memory import Load, memory
@@ -14,12 +15,16 @@ from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION
 
 FLOAT = 4
 """Bytes of a value."""
+GIGABYTE = 1e9
 COPIES = 3
 """Models that a process holds: the given one, its weights' values, and the quantized one."""
 A_TRIAL = 100
 """Bytes of a trial in the journal for each image and each layer (a rough figure)."""
 TRACKED = 20_000
 """Bytes of a trial in MLflow's store (a rough figure)."""
+MEMORY_FILE = Path("/proc/meminfo")
+LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""The limit of a container, in bytes."""
 EMPTY_STORE = 1_000_000
 """Bytes of an empty one, with the figures (a rough figure)."""
 
@@ -33,6 +38,8 @@ class Resources:
     worker: int
     """Memory of each worker."""
     memory_left: int | None
+    memory_there: int | None
+    """All the memory of this machine, or of the container that this process may not leave."""
     disk: int
     """Bytes that the study's folder grows to."""
     disk_left: int | None
@@ -59,9 +66,39 @@ def resources_of(work: Work, parameters: int, image_bytes: int, base: int) -> Re
         driver=base + COPIES * weights + held + kept,
         worker=memory(work.layers, parameters, load).most,
         memory_left=memory_left(),
+        memory_there=memory_there(),
         disk=disk,
         disk_left=disk_left(work.request.out),
     )
+
+
+def check_memory(needed: Resources, workers: int) -> None:
+    """Refuse a search that this machine cannot hold, with so many workers beside this process.
+
+    Raises:
+        StudyError: the machine has less memory than they take.
+
+    >>> check_memory(Resources(10**9, 2 * 10**9, None, 16 * 10**9, 0, None), workers=2)
+    """
+    there, total = needed.memory_there, needed.driver + workers * needed.worker
+    if there is None or total <= there:
+        return
+    room = (there - needed.driver) // needed.worker
+    way = "take a smaller model or fewer images, or --cluster with machines that have more"
+    raise StudyError(
+        f"this machine must hold the search, which takes about {size_of(needed.driver)} and "
+        f"{size_of(needed.worker)} for each of {workers} workers, but has {size_of(there)}: "
+        f"{f'take --workers {room}' if room > 0 else way}."
+    )
+
+
+def size_of(size: int) -> str:
+    """Write a size in GB or MB.
+
+    >>> size_of(2_340_000_000), size_of(4_200_000)
+    ('2.3 GB', '4 MB')
+    """
+    return f"{size / GIGABYTE:.1f} GB" if size >= GIGABYTE else f"{size / 1e6:.0f} MB"
 
 
 def memory_taken() -> int:
@@ -79,9 +116,23 @@ def memory_taken() -> int:
 
 def memory_left() -> int | None:
     """Return the bytes that new processes may take; None where the system does not tell."""
+    return _told("MemAvailable:")
+
+
+def memory_there() -> int | None:
+    """Return the bytes that all processes may take; None where the system does not tell."""
+    total = _told("MemTotal:")
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        limit = int(LIMIT.read_text())
+    except (OSError, ValueError):  # no container, or one without a limit: "max"
+        return total
+    return limit if total is None else min(limit, total)
+
+
+def _told(name: str) -> int | None:
+    try:
+        lines = MEMORY_FILE.read_text().splitlines()
+        found = next(line.split()[1] for line in lines if line.startswith(name))
     except (OSError, StopIteration, IndexError):
         return None
     return 1024 * int(found)

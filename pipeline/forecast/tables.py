@@ -7,8 +7,8 @@ from rich.table import Table
 
 from igq.costs import Number
 from pipeline.forecast.forecast import Forecast, Workers
+from pipeline.forecast.resources import size_of
 
-GIGABYTE = 1e9
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 
 
@@ -94,15 +94,6 @@ def time_of(seconds: Number) -> str:
             rest = whole % unit // below
             return f"{whole // unit} {name}" + (f" {rest} {small}" if rest else "")
     return f"{whole} s"
-
-
-def size_of(size: int) -> str:
-    """Write a size in GB or MB.
-
-    >>> size_of(2_340_000_000), size_of(4_200_000)
-    ('2.3 GB', '4 MB')
-    """
-    return f"{size / GIGABYTE:.1f} GB" if size >= GIGABYTE else f"{size / 1e6:.0f} MB"
 
 
 def _left(size: int | None) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from igq.correction.discrepancy import ACTIVATIONS, KEPT, SAVED_PER_OUTPUT
 from igq.correction.gram import BATCH_SIZE
 from igq.correction.gram import MEMORY as GRAMS
-from igq.correction.tuning import ACTIVATIONS, KEPT, SAVED_PER_OUTPUT
 from igq.layer import Layer, block_and_place
 from igq.sensitivities.predicted import MEMORY as ERRORS
 from pipeline.evaluation.objective import MEMORY as PREFIXES

@@ -52,8 +52,8 @@ def round_weight(
     levels = codes - zero_point
     weighted = levels @ damped
     norm = (weighted * levels).sum(1, keepdim=True)
-    fitted = torch.where(norm > 0, (weighted * wanted).sum(1, keepdim=True) / norm, scale)
-    scale = torch.where(fitted > 0, fitted, scale)
+    fitted = (weighted * wanted).sum(1, keepdim=True) / norm
+    scale = torch.where(fitted > 0, fitted, scale)  # NaN where every level is 0
     rounded = QuantizedTensor(
         codes.to(torch.uint8), scale[:, 0].float(), zero_point[:, 0].float(), bits
     )

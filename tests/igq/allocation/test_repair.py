@@ -111,6 +111,26 @@ class TestRepair:
         kept = repair(start, limits_of(table, table.minimum), seeded(seed))
         assert kept == alike(table.layers, min(CHOICES))
 
+    @pytest.mark.parametrize("most", [10, 20, 30, 40])
+    def test_a_layer_gives_up_no_more_than_it_must(self, most: int) -> None:
+        table = table_of({"a": {1: 10, 2: 20, 4: 30, 8: 40, 16: 50}})
+        kept = repair(Allocation.of({"a": 16}), table.limit(most), seeded(0))
+        assert table.of(kept) == most
+
+    def test_a_layer_goes_down_to_what_costs_less_by_the_limit_that_is_broken(self) -> None:
+        cost, size = {1: 1, 2: 2, 3: 3, 4: 4}, {1: 5, 2: 6, 3: 9, 4: 9}
+        limits = Limits(
+            (Limit(table_of({"a": cost}), 9), Limit(table_of({"a": size}, unit=Unit.BYTES), 8))
+        )
+        assert repair(Allocation.of({"a": 4}), limits, seeded(0)) == Allocation.of({"a": 2})
+
+    def test_a_layer_goes_down_where_another_limit_s_cost_stays(self) -> None:
+        cost, size = {1: 1, 2: 2, 3: 3}, {1: 5, 2: 5, 3: 5}
+        limits = Limits(
+            (Limit(table_of({"a": cost}), 2), Limit(table_of({"a": size}, unit=Unit.BYTES), 5))
+        )
+        assert repair(Allocation.of({"a": 3}), limits, seeded(0)) == Allocation.of({"a": 2})
+
     def test_generators_of_other_seeds_change_other_layers(self) -> None:
         limits = TABLE.limit(uniform=2)
         start = alike(TABLE.layers, 8)

@@ -8,7 +8,12 @@ from torch import Tensor
 
 from igq import InvalidArgumentError, WeightsError
 from igq.arithmetic import rounding
-from igq.arithmetic.affine import QuantizedTensor, affine_parameters, fake_quantize
+from igq.arithmetic.affine import (
+    QuantizedTensor,
+    affine_parameters,
+    fake_quantize,
+    quantize_codes,
+)
 from igq.arithmetic.rounding import DAMPING, output_error, round_weight
 from igq.arithmetic.weights import quantize_weight
 
@@ -38,6 +43,31 @@ def test_outputs_err_much_less_where_inputs_depend_on_each_other() -> None:
     rounded = output_error(weight, round_weight(weight, gram, 4), gram).sum()
     nearest = output_error(weight, quantize_weight(weight, 4), gram).sum()
     assert rounded < 0.4 * nearest
+
+
+def test_each_input_is_rounded_to_suit_the_best_that_the_inputs_after_it_can_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside a solution of the normal equations for all inputs left, after each input."""
+    weight, gram = drawn(6, outputs=8, inputs=10)
+    monkeypatch.setattr(rounding, "SHRINKAGES", ())  # bounds are those of the nearest codes
+    nearest, found = quantize_weight(weight, 3), round_weight(weight, gram, 3)
+    scale, zero_point = nearest.scale.double()[:, None], nearest.zero_point.double()[:, None]
+    products, left = damped(gram.double()), weight.double()
+    expected, done = torch.zeros_like(left), torch.zeros_like(left)
+    order = gram.diagonal().argsort(descending=True).tolist()
+    for place, i in enumerate(order):
+        expected[:, i] = quantize_codes(left[:, i : i + 1], scale, zero_point, 3)[:, 0]
+        done[:, i] = (expected[:, i] - zero_point[:, 0]) * scale[:, 0] - weight[:, i].double()
+        fixed, free = order[: place + 1], order[place + 1 :]
+        right = products[free][:, fixed] @ done[:, fixed].T
+        left[:, free] = (
+            weight[:, free].double() - torch.linalg.solve(products[free][:, free], right).T
+        )
+    alike = (found.codes == expected).all(1)
+    kept = (found.codes == nearest.codes).all(1) & (found.scale == nearest.scale)
+    assert (alike | kept).all()
+    assert alike.sum() > 4
 
 
 def test_a_token_of_great_weight_is_what_is_kept() -> None:
@@ -105,6 +135,15 @@ def test_inputs_that_are_nothing_or_all_the_same_are_no_obstacle(gram: Tensor) -
 def test_a_constant_weight_is_represented() -> None:
     weight = torch.zeros(2, 12)
     assert torch.equal(round_weight(weight, drawn(4)[1], 4).dequantize(), weight)
+
+
+def test_a_channel_of_nothing_is_no_obstacle_to_its_neighbours() -> None:
+    weight, gram = drawn(4)
+    alone = round_weight(weight, gram, 4)
+    beside = round_weight(torch.cat((torch.zeros(1, 12), weight)), gram, 4)
+    assert torch.equal(beside.dequantize()[0], torch.zeros(12))
+    assert beside.scale[0] == quantize_weight(torch.zeros(1, 12), 4).scale[0]
+    assert torch.equal(beside.dequantize()[1:], alone.dequantize())
 
 
 def test_bad_bits_and_weights_are_refused() -> None:

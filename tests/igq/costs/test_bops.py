@@ -25,7 +25,7 @@ from igq import (
     layers,
 )
 from igq.costs import bops_table, tie_layers
-from igq.costs.bops import grouping_bops, plain_bops, product_bops
+from igq.costs.bops import grouping_bops, plain_bops, product_bops, setting_bops
 from igq.grouping import grouping_of
 from tests.makers import alike, bops_of, groups
 
@@ -163,6 +163,32 @@ class TestTable:
         assert table.cost("q", Setting(activation_bits=6)) == queries
         assert table.plain == sum(plain_bops(layer, PAPER, (4, 4)) for layer in MODEL)
         assert table.fixed == 0
+
+    @pytest.mark.parametrize(
+        ("setting", "bits", "number"),
+        [
+            (Setting(), (3, 6), 1),
+            (Setting(num_groups=4), (3, 6), 4),
+            (Setting(weight_bits=5), (5, 6), 1),
+            (Setting(activation_bits=7, num_groups=2), (3, 7), 2),
+        ],
+        ids=str,
+    )
+    def test_parts_that_a_setting_leaves_open_are_the_base_s_and_one_group(
+        self, setting: Setting, bits: tuple[int, int], number: int
+    ) -> None:
+        expected = product_bops(FC, *bits) + grouping_bops(FC, PAPER, number)
+        assert setting_bops(FC, setting, PAPER, (3, 6)) == expected
+
+    @pytest.mark.parametrize("base", [None, (5, 7)])
+    def test_layers_that_are_not_chosen_for_have_the_bits_of_the_base_or_the_first(
+        self, base: tuple[int, int] | None
+    ) -> None:
+        table = bops_table(MODEL, PAPER, Options((3,), (6,), (1, 4)), base)
+        plain = [plain_bops(layer, PAPER, base or (3, 6)) for layer in MODEL]
+        assert table.plain == sum(plain)
+        assert table.fixed == plain[0] + plain[2]  # neither patches nor queries are in groups
+        assert table.cost("fc", groups(1)) == plain[1]
 
     def test_the_bops_of_candidates_are_those_of_their_scheme(
         self, candidates: igq.Candidates

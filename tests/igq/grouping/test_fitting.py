@@ -104,6 +104,15 @@ class TestFit:
         assert torch.equal(lower, torch.zeros(4))
         assert torch.equal(upper.sort().values, uppers)
 
+    @pytest.mark.parametrize("assignment", Assignment)
+    def test_groups_without_members_stay_at_one_of_the_ranges(self, assignment: Assignment) -> None:
+        different = {(3.0, 5.0), (7.0, 9.0), (8.0, 13.0)}
+        ranges = torch.tensor([sorted(different) * 2])
+        lower, upper = fit_bounds(ranges, [6], assignment)[6]
+        bounds = list(zip(lower.tolist(), upper.tolist(), strict=True))
+        assert len(bounds) == 6
+        assert set(bounds) == different
+
     def test_fitting_leaves_the_global_generator_alone(self) -> None:
         torch.manual_seed(0)
         expected = torch.rand(1)

@@ -17,6 +17,8 @@ BASE = 900 * 2**20
 ROUNDED_PER_OUTPUT = 41
 """Values that a block's rounding takes, for each value of its output, with those that the heap does
 not give back (measured for ViT-B: docs/reports/0041-correction-cost.md)."""
+COUNTS = 6
+"""Numbers of groups whose errors are held at once (a rough figure)."""
 HELD = 6
 """Copies of a layer's largest activation that a forward pass holds at once (our choice)."""
 
@@ -65,9 +67,16 @@ def memory(layers: Sequence[Layer], parameters: int, load: Load) -> Memory:
     codes = parameters * load.weight_bits
     common = BASE + images + model
     trials = common + 2 * model + codes + PREFIXES + HELD * load.chunk * largest
-    errors = min(ERRORS, sum(FLOAT * m.tokens * m.channels for m in layers) * load.search)
-    sensitivities = common + 2 * model + errors + HELD * load.chunk * largest
+    sensitivities = common + 2 * model + max(_predicting(layers, load), HELD * load.chunk * largest)
     return Memory(_correction(layers, model, common, load), sensitivities, trials)
+
+
+def _predicting(layers: Sequence[Layer], load: Load) -> int:
+    """Return the bytes of the errors of some images, and of what their gradients need."""
+    each = COUNTS * sum(FLOAT * m.tokens * m.channels for m in layers)
+    errors = min(ERRORS, each * load.search)
+    images = max(1, errors // each)
+    return errors + images * sum(_outputs(layers)) * ROUNDED_PER_OUTPUT
 
 
 def _correction(layers: Sequence[Layer], model: int, common: int, load: Load) -> int:

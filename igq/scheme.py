@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-TUNING_STEPS = 60
-"""Steps that tune corrected weights (docs/reports/0009-corrected-weights.md)."""
+TUNING_STEPS = 30
+"""Steps that tune corrected weights (docs/reports/0051-correction-steps.md)."""
 
 
 class InputMethod(StrEnum):

@@ -36,7 +36,9 @@ class Resources:
     driver: int
     """Memory of this process."""
     worker: int
-    """Memory of each worker."""
+    """Memory of the worker that corrects the weights, which takes the most."""
+    further: int
+    """Memory of each other worker."""
     memory_left: int | None
     memory_there: int | None
     """All the memory of this machine, or of the container that this process may not leave."""
@@ -58,13 +60,15 @@ def resources_of(work: Work, parameters: int, image_bytes: int, base: int) -> Re
     chunk = max(1, -(-images[SEARCH] // CHUNKS))
     bits = len(work.request.space.options.weight_bits)
     load = Load(images[SEARCH], images[CALIBRATION], image_bytes, chunk, bits)
+    taken = memory(work.layers, parameters, load)
     rivals = 2 * work.trials if work.rivals else 0
     journal = A_TRIAL * (images[SEARCH] + len(work.layers)) * (work.trials + rivals)
     codes = parameters * bits
     disk = codes + journal + TRACKED * work.trials + EMPTY_STORE
     return Resources(
         driver=base + COPIES * weights + held + kept,
-        worker=memory(work.layers, parameters, load).most,
+        worker=taken.most,
+        further=max(taken.sensitivities, taken.trials),
         memory_left=memory_left(),
         memory_there=memory_there(),
         disk=disk,
@@ -78,16 +82,17 @@ def check_memory(needed: Resources, workers: int) -> None:
     Raises:
         StudyError: the machine has less memory than they take.
 
-    >>> check_memory(Resources(10**9, 2 * 10**9, None, 16 * 10**9, 0, None), workers=2)
+    >>> check_memory(Resources(10**9, 2 * 10**9, 10**9, None, 16 * 10**9, 0, None), workers=2)
     """
-    there, total = needed.memory_there, needed.driver + workers * needed.worker
-    if there is None or total <= there:
+    there, own = needed.memory_there, needed.driver + (needed.worker if workers else 0)
+    if there is None or own + max(0, workers - 1) * needed.further <= there:
         return
-    room = (there - needed.driver) // needed.worker
+    room = 1 + (there - own) // needed.further
     way = "take a smaller model or fewer images, or --cluster with machines that have more"
     raise StudyError(
         f"this machine must hold the search, which takes about {size_of(needed.driver)} and "
-        f"{size_of(needed.worker)} for each of {workers} workers, but has {size_of(there)}: "
+        f"{size_of(needed.worker)} for the first of {workers} workers, {size_of(needed.further)} "
+        f"for each other, but has {size_of(there)}: "
         f"{f'take --workers {room}' if room > 0 else way}."
     )
 

@@ -54,8 +54,9 @@ def resources_lines(forecast: Forecast) -> Iterator[str]:
     needed = forecast.resources
     yield workers_line(forecast.workers)
     yield (
-        f"Memory: about {size_of(needed.driver)} for this process and {size_of(needed.worker)} for "
-        f"each worker{_left(needed.memory_left)}"
+        f"Memory: about {size_of(needed.driver)} for this process, {size_of(needed.worker)} for "
+        f"the worker that corrects weights, {size_of(needed.further)} for each other"
+        f"{_left(needed.memory_left)}"
     )
     yield f"Disk: about {size_of(forecast.studies * needed.disk)}{_left(needed.disk_left)}"
     for name, place in forecast.places.items():

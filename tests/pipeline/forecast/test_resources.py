@@ -16,7 +16,13 @@ from pipeline.study.request import Request
 
 GB = 10**9
 NEEDED = Resources(
-    driver=2 * GB, worker=4 * GB, memory_left=None, memory_there=11 * GB, disk=0, disk_left=None
+    driver=2 * GB,
+    worker=4 * GB,
+    further=3 * GB,
+    memory_left=None,
+    memory_there=11 * GB,
+    disk=0,
+    disk_left=None,
 )
 PLACE = "pipeline.forecast.resources"
 
@@ -25,8 +31,8 @@ def test_as_many_workers_as_fit_are_named() -> None:
     check_memory(NEEDED, workers=2)
     with pytest.raises(
         StudyError,
-        match=r"^this machine must hold the search, which takes about 2\.0 GB and 4\.0 GB for each "
-        r"of 3 workers, but has 11\.0 GB: take --workers 2\.$",
+        match=r"^this machine must hold the search, which takes about 2\.0 GB and 4\.0 GB for the "
+        r"first of 3 workers, 3\.0 GB for each other, but has 11\.0 GB: take --workers 2\.$",
     ):
         check_memory(NEEDED, workers=3)
 

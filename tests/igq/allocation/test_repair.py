@@ -68,6 +68,19 @@ def seeded(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def repaired(
+    cost: dict[str, dict[int, int]],
+    size: dict[str, dict[int, int]],
+    most: tuple[int, int],
+    start: dict[str, int],
+) -> set[tuple[int, ...]]:
+    """What repairs of ten seeds make of an allocation within two limits."""
+    tables = table_of(cost), table_of(size, unit=Unit.BYTES)
+    limits = Limits(tuple(map(Limit, tables, most)))
+    made = [repair(Allocation.of(start), limits, seeded(seed)) for seed in range(10)]
+    return {tuple(counts_of(allocation).values()) for allocation in made}
+
+
 def count(allocation: Allocation, name: str) -> int:
     number = allocation[name].num_groups
     assert number is not None
@@ -117,19 +130,26 @@ class TestRepair:
         kept = repair(Allocation.of({"a": 16}), table.limit(most), seeded(0))
         assert table.of(kept) == most
 
+    def test_a_layer_gives_up_nothing_for_another_to_take(self) -> None:
+        table = table_of({"a": {1: 10, 2: 20, 4: 30, 8: 40, 16: 50}, "b": {1: 0, 2: 10}})
+        start = Allocation.of({"a": 16, "b": 1})
+        kept = {repair(start, table.limit(40), seeded(seed)) for seed in range(10)}
+        assert kept == {Allocation.of({"a": 8, "b": 1})}
+
+    def test_a_layer_that_costs_less_by_one_limit_costs_no_more_by_another(self) -> None:
+        cost = {"a": {1: 1, 2: 2, 3: 3}, "b": {1: 1, 2: 1}}
+        size = {"a": {1: 5, 2: 9, 3: 7}, "b": {1: 2, 2: 5}}
+        assert repaired(cost, size, (3, 12), {"a": 3, "b": 2}) == {(1, 2)}
+
     def test_a_layer_goes_down_to_what_costs_less_by_the_limit_that_is_broken(self) -> None:
-        cost, size = {1: 1, 2: 2, 3: 3, 4: 4}, {1: 5, 2: 6, 3: 9, 4: 9}
-        limits = Limits(
-            (Limit(table_of({"a": cost}), 9), Limit(table_of({"a": size}, unit=Unit.BYTES), 8))
-        )
-        assert repair(Allocation.of({"a": 4}), limits, seeded(0)) == Allocation.of({"a": 2})
+        cost = {"a": {1: 1, 2: 2, 3: 3}, "b": {1: 1, 2: 1}, "c": {1: 0, 2: 1}}
+        size = {"a": {1: 5, 2: 9, 3: 9}, "b": {1: 2, 2: 6}, "c": {1: 0, 2: 0}}
+        made = repaired(cost, size, (4, 11), {"a": 3, "b": 2, "c": 1})
+        assert made == {(1, 2, 2), (3, 1, 1)}
 
     def test_a_layer_goes_down_where_another_limit_s_cost_stays(self) -> None:
-        cost, size = {1: 1, 2: 2, 3: 3}, {1: 5, 2: 5, 3: 5}
-        limits = Limits(
-            (Limit(table_of({"a": cost}), 2), Limit(table_of({"a": size}, unit=Unit.BYTES), 5))
-        )
-        assert repair(Allocation.of({"a": 3}), limits, seeded(0)) == Allocation.of({"a": 2})
+        cost, size = {"a": {1: 1, 2: 2, 3: 3}}, {"a": {1: 5, 2: 5, 3: 5}}
+        assert repaired(cost, size, (2, 5), {"a": 3}) == {(2,)}
 
     def test_generators_of_other_seeds_change_other_layers(self) -> None:
         limits = TABLE.limit(uniform=2)

@@ -1,5 +1,7 @@
 """Rounding for least error of a layer's outputs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -68,6 +70,17 @@ def test_each_input_is_rounded_to_suit_the_best_that_the_inputs_after_it_can_do(
     kept = (found.codes == nearest.codes).all(1) & (found.scale == nearest.scale)
     assert (alike | kept).all()
     assert alike.sum() > 4
+
+
+def test_no_other_scale_suits_the_codes_better() -> None:
+    weight, gram = drawn(6, outputs=8, inputs=30)
+    found = round_weight(weight, gram, 3)
+    fitted = (found.codes != quantize_weight(weight, 3).codes).any(1)
+    assert fitted.sum() > 4
+    error = output_error(weight, found, damped(gram))[fitted]
+    for factor in (0.99, 1.01):
+        other = replace(found, scale=found.scale * factor)
+        assert (error < output_error(weight, other, damped(gram))[fitted]).all()
 
 
 def test_a_token_of_great_weight_is_what_is_kept() -> None:

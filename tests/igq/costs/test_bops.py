@@ -139,6 +139,13 @@ class TestTable:
         with pytest.raises(InvalidArgumentError, match=f"but got {name}={value}"):
             bops_of(MODEL, (1, 2), bits)
 
+    @pytest.mark.parametrize(
+        ("base", "named"), [((9, 4), "weight_bits=9"), ((4, 1), "activation_bits=1")]
+    )
+    def test_a_base_out_of_range_is_named(self, base: tuple[int, int], named: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=f"but got {named}"):
+            bops_table(MODEL, PAPER, Options((4,), (4,), (1, 2)), base)
+
     @pytest.mark.parametrize("num_groups", [(), (0,)], ids=str)
     def test_numbers_of_groups_out_of_range_are_refused(self, num_groups: tuple[int]) -> None:
         with pytest.raises(InvalidArgumentError, match="`num_groups` must be one or more"):

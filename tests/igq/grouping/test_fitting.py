@@ -105,6 +105,29 @@ class TestFit:
         assert torch.equal(upper.sort().values, uppers)
 
     @pytest.mark.parametrize("assignment", Assignment)
+    @pytest.mark.parametrize(("unit", "shift"), [(2.0**-20, 0.0), (1.0, 64.0), (1.0, -64.0)])
+    def test_the_unit_and_the_origin_of_ranges_do_not_matter(
+        self, unit: float, shift: float, assignment: Assignment
+    ) -> None:
+        ranges = (random_ranges(0) * 64).round() / 64  # sums are exact
+        one = torch.stack(fit_bounds(ranges, [4], assignment)[4])
+        other = torch.stack(fit_bounds(ranges * unit + shift, [4], assignment)[4])
+        torch.testing.assert_close(other, one * unit + shift, rtol=1e-5, atol=1e-5 * unit)
+
+    def test_each_of_the_clusters_far_from_each_other_gets_a_group(self) -> None:
+        ends = torch.tensor([[-1.0, 1], [-5, 2], [-3, 9], [-20, 6], [-11, 30], [-40, 41]])
+        jitter = torch.linspace(-0.1, 0.1, 5)[:, None, None]
+        ranges = ends + jitter
+        lower, upper = fit_bounds(ranges, [6])[6]
+        assert objective(ranges, lower, upper) < 0.5
+
+    def test_ranges_at_opposite_ends_are_not_merged_when_they_are_rounded(self) -> None:
+        step = 1 / 513
+        ranges = torch.tensor([[[-2.0, 1.0], [-2.0 + step, step], [-1.0, 0.5]]])
+        upper = fit_bounds(ranges, [3])[3][1]
+        torch.testing.assert_close(upper.sort().values, torch.tensor([step, 0.5, 1.0]))
+
+    @pytest.mark.parametrize("assignment", Assignment)
     def test_groups_without_members_stay_at_one_of_the_ranges(self, assignment: Assignment) -> None:
         different = {(3.0, 5.0), (7.0, 9.0), (8.0, 13.0)}
         ranges = torch.tensor([sorted(different) * 2])

@@ -1,11 +1,13 @@
 """How a driver learns whether a cluster wants a token, without a cluster."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from pipeline.cluster.ray import joining
+from pipeline.errors import ClusterError
 
 ADDRESS = "127.0.0.1:9"
 
@@ -35,3 +37,19 @@ def test_a_cluster_is_asked_once_and_has_time(asked: list[float]) -> None:
     assert joining._open_to_all(ADDRESS)
     assert asked == [joining.ANSWER_SECONDS]
     assert joining.ANSWER_SECONDS >= 60  # importing Ray takes 20 s on a busy machine
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["never leaves", "leaves in time"])
+def test_a_process_that_cannot_leave_a_lost_cluster_ends_with_the_message(
+    leaves: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(joining, "LEAVE_SECONDS", 0.2)
+    monkeypatch.setattr(joining.os, "_exit", codes.append)
+    connection = joining.Connection()
+    connection.lost(ClusterError("the head of a cluster must stay"))
+    if leaves:
+        connection.left()
+    time.sleep(0.6)
+    assert codes == ([] if leaves else [2])
+    assert capfd.readouterr().err == ("" if leaves else "igq: the head of a cluster must stay\n")

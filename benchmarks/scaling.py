@@ -3,9 +3,11 @@
     python -m benchmarks.scaling [--workers 1 8 32 64] [--seconds 0.05 0.5 5] [--trials 10000]
 
 Sleeping: the driver's own loop (proposals, pruner, journal, tracker) against workers that only
-sleep, so that all else is the driver's. A thread stands for each worker; a trial reports once. Busy
-is the share of the workers' time in trials. Then a study of many trials of 60 layers: the driver's
-memory, the time of a proposal, the journal's size, and the time until the study is open again.
+sleep, so that all else is the driver's. A thread stands for each worker; a trial's eight chunks
+are one message. Busy is the share of the workers' time in trials; at work is what the driver
+computes, without waits for the disk or for a core. Then a study of many trials of 60 layers: the
+driver's memory, the time of a proposal, the journal's size, and the time until the study is open
+again.
 """
 
 import argparse
@@ -72,15 +74,23 @@ def observe(generator: np.random.Generator, images: int) -> Observation:
     return Observation(kls, tuple(generator.lognormal(size=images).tolist()))
 
 
-def sleeping(workers: int, seconds: float, trials: int, limits: Limits) -> tuple[float, float]:
-    """Run trials that sleep; return the share of time that workers slept, and ms a trial."""
+def sleeping(
+    workers: int, seconds: float, trials: int, limits: Limits
+) -> tuple[float, float, float]:
+    """Run trials that sleep, with a message each.
+
+    Returns:
+        The share of time that workers slept; ms of the driver a trial, and of them at work.
+    """
     generator = np.random.default_rng(0)
     done: queue.Queue[Proposal] = queue.Queue()
     with tempfile.TemporaryDirectory(prefix="igq-") as folder:
         driver = Driver(
-            proposals_of(Path(folder), limits), InMemoryTracker(), Plan(trials, 8, limits.budget)
+            proposals_of(Path(folder), limits),
+            InMemoryTracker(),
+            Plan(trials, 8 * CHUNKS, limits.budget),
         )
-        start, spent, running = perf_counter(), 0.0, 0
+        start, spent, running, work = perf_counter(), 0.0, 0, 0.0
 
         def send() -> bool:
             if (proposal := driver.next()) is None:
@@ -92,13 +102,17 @@ def sleeping(workers: int, seconds: float, trials: int, limits: Limits) -> tuple
             running += 1
         while running:
             ended = done.get()
-            before = perf_counter()
-            driver.report(ended.number, 0, observe(generator, 8))
+            before, busy = perf_counter(), time.thread_time()
+            for chunk in range(CHUNKS):
+                if driver.report(ended.number, chunk, observe(generator, 8)):
+                    break
             driver.finish(ended.number, seconds, None, "sleeping")
             running -= not send()
             spent += perf_counter() - before
+            work += time.thread_time() - busy
         wall = perf_counter() - start
-    return trials * seconds / (wall * min(workers, trials)), 1e3 * spent / trials
+    share = trials * seconds / (wall * min(workers, trials))
+    return share, 1e3 * spent / trials, 1e3 * work / trials
 
 
 def many(trials: int, depth: int, images: int, limits: Limits) -> None:
@@ -154,11 +168,13 @@ def main() -> None:
     options = parser.parse_args()
     limits = limits_of(options.depth)
     print(machine())
-    print("| workers | trial, s | busy | driver, ms a trial |\n|---|---|---|---|")
+    print(
+        "| workers | trial, s | busy | driver, ms a trial | of it at work |\n|---|---|---|---|---|"
+    )
     for workers in options.workers:
         for seconds in options.seconds:
-            busy, each = sleeping(workers, seconds, options.each * workers, limits)
-            print(f"| {workers} | {seconds:g} | {busy:.0%} | {each:.1f} |", flush=True)
+            busy, each, work = sleeping(workers, seconds, options.each * workers, limits)
+            print(f"| {workers} | {seconds:g} | {busy:.0%} | {each:.1f} | {work:.1f} |", flush=True)
     many(options.trials, options.depth, options.images, limits)
 
 

@@ -1,6 +1,6 @@
 """Allocations: the setting of each layer, and those that give all layers the same."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -36,10 +36,13 @@ class Allocation(Mapping[str, Setting]):
         return self._settings[name]
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self.entries)
+        return iter(self._settings)
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def items(self) -> ItemsView[str, Setting]:
+        return self._settings.items()
 
     def __repr__(self) -> str:
         return f"Allocation.of({plain(self)})"

@@ -74,13 +74,16 @@ class CostTable:
             InvalidArgumentError: a layer is missing, unknown, or has a setting that is not in the
                 table.
         """
-        if set(allocation) != set(self.layers):
+        if allocation.keys() != self.layers.keys():
             odd = sorted(set(allocation) ^ set(self.layers))
             raise InvalidArgumentError(
                 f"`allocation` must name each of the {len(self.layers)} layers once, "
                 f"but differs in {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}."
             )
-        return self.fixed + sum(self.cost(name, setting) for name, setting in allocation.items())
+        try:
+            return self.fixed + sum([self.layers[n][setting] for n, setting in allocation.items()])
+        except KeyError:
+            return self.fixed + sum(self.cost(n, setting) for n, setting in allocation.items())
 
     def cost(self, name: str, setting: Setting) -> Number:
         """Return the cost that one setting of a layer adds.

@@ -10,6 +10,9 @@ from igq import Observation, Setting
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 
+MESSAGE_SECONDS = 0.5
+"""The work between two messages of a worker; each takes Ray Tune milliseconds (our choice)."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -49,3 +52,17 @@ class Evaluator:
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             yield Report(chunk, Observation(), perf_counter() - start, True, text, self.node)
+
+
+def together(reports: Iterator[Report]) -> Iterator[tuple[Report, ...]]:
+    """Group a trial's reports into messages, each of about half a second of work.
+
+    Whoever reads them goes through a message in order: a trial that is stopped at a chunk is
+    stopped there, though its worker has gone on for less than half a second.
+    """
+    begun, held = perf_counter(), list[Report]()
+    for report in reports:
+        held.append(report)
+        if report.last or perf_counter() - begun >= MESSAGE_SECONDS:
+            yield tuple(held)
+            begun, held = perf_counter(), []

@@ -39,7 +39,8 @@ class Encoding:
 
     def decode(self, params: Mapping[str, Any]) -> Allocation:
         """Return the allocation that parameters stand for."""
-        return Allocation.of({name: self.settings[name][params[name]] for name in self.settings})
+        known = self.settings.items()
+        return Allocation(tuple((name, settings[params[name]]) for name, settings in known))
 
     def of_layers(self, allocation: Mapping[str, Setting]) -> Allocation:
         """Return an allocation layer by layer: tied layers share an entry."""

@@ -42,21 +42,23 @@ class Journal(JournalFileBackend):
 
     The disk is waited for at the end of a trial alone: the lines before it are on disk then too. A
     trial without its end runs again, whatever else is known of it; so lines that count only with
-    it are written with it. The driver reads the file once; what it appends it knows.
+    it are written with it. The driver reads the file once; what it appends it knows. Studies of
+    one journal, such as a search's rivals, each see what the others have appended.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
         self._held: list[bytes] = []
-        self._lines, self._unread = 0, deque[dict[str, Any]]()
+        self._unread = deque[dict[str, Any]]()
+        self._known: int | None = None  # bytes of the file
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """Yield the operations from a line on: in the file at first, then those appended since."""
-        if self._lines == 0:
-            for log in super().read_logs(0):
-                self._lines += 1
-                yield log
+        if self._known is None:
+            self._known = self._path.stat().st_size
+            yield from super().read_logs(0)
+        self._meet_others()
         while self._unread:
             yield self._unread.popleft()
 
@@ -70,9 +72,19 @@ class Journal(JournalFileBackend):
         if not all(map(_counts_with_its_end, logs)):
             self._write(wait=any(ENDED in log for log in logs))
         self._unread += logs
-        self._lines += len(logs)
+
+    def _meet_others(self) -> None:
+        """Read the lines that another study of this journal has appended since."""
+        size = self._path.stat().st_size
+        if self._known is not None and size > self._known:
+            with self._path.open("rb") as file:
+                file.seek(self._known)
+                self._unread += map(json.loads, file.read(size - self._known).splitlines())
+        self._known = size
 
     def _write(self, wait: bool) -> None:
+        """Append the lines that are held, after those of others."""
+        self._meet_others()
         try:
             with self._path.open("ab") as file:
                 file.write(b"".join(self._held))
@@ -84,6 +96,8 @@ class Journal(JournalFileBackend):
                 f"{self._path} must be writable, but is not: {error.strerror}. The study is whole "
                 "up to here: make room, then go on with --resume."
             ) from error
+        finally:
+            self._known = self._path.stat().st_size
         self._held.clear()
 
 

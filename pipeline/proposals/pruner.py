@@ -12,7 +12,7 @@ import optuna
 from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import wilcoxon
 
 from pipeline.study.budgets import BudgetSchedule
 
@@ -61,8 +61,10 @@ class RankedPruner(WilcoxonPruner):
         if sum(values[1]) / len(best) >= sum(values[0]) / len(seen):
             return False  # worse by rank, but not by mean
         differences = np.array([seen[step] - best[step] for step in sorted(seen)])
-        ranks = np.sign(differences) * rankdata(abs(differences))
-        return p_worse(tuple(sorted(ranks.tolist()))) < P_THRESHOLD
+        _, inverse, counts = np.unique(abs(differences), return_inverse=True, return_counts=True)
+        ranks = (counts.cumsum() - (counts - 1) / 2)[inverse]  # equals share their mean rank
+        signed = np.sign(differences) * ranks
+        return p_worse(tuple(sorted(signed.tolist()))) < P_THRESHOLD
 
 
 @cache

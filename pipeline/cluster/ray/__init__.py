@@ -85,16 +85,16 @@ class RayCluster:
         self, shared: Any, parts: Sequence[Part], progress: Progress
     ) -> Iterator[tuple[Part, Any]]:
         """Yield each part with its result as it ends; a part whose worker died runs again."""
-        with connected(self.address, len(cloudpickle.dumps(shared))):
+        with connected(self.address, len(cloudpickle.dumps(shared))) as connection:
             share = self._share(machines())
-            with watched(lambda: self.room(share)) as watch:
+            with watched(lambda: self.room(share), connection.lost) as watch:
                 yield from parts_on_ray(shared, parts, watch, share, progress)
 
     def run(self, task: Task, feed: ProposalFeed) -> None:
         """Evaluate proposals, `workers` at a time, until there are no more."""
-        with connected(self.address, len(cloudpickle.dumps(task))):
+        with connected(self.address, len(cloudpickle.dumps(task))) as connection:
             share = self._share(machines())
-            with watched(lambda: self.room(share)) as watch:
+            with watched(lambda: self.room(share), connection.lost) as watch:
                 run_trials(task, feed, share, watch)
 
     def room(self, share: Share) -> int:

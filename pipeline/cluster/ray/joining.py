@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,6 +27,8 @@ CONNECT_SECONDS = 10
 """Seconds within which the machine at a cluster's address must answer (our choice)."""
 ANSWER_SECONDS = 90
 """Seconds within which a command of Ray's must end: it imports Ray, also on a busy machine."""
+LEAVE_SECONDS = 30.0
+"""The time to leave a cluster whose head is gone: Ray ends the process after a minute."""
 NO_TOKEN = (
     "it wants a token that this process does not have. Copy the head's ~/.ray/auth_token to the "
     "same place here."
@@ -43,8 +46,35 @@ ENVIRONMENT = {
 }  # settings that Ray takes in no other way
 
 
+class Connection:
+    """A cluster that this process has joined, until it has left it again."""
+
+    def __init__(self) -> None:
+        self._end: threading.Timer | None = None
+
+    def lost(self, error: Exception) -> None:
+        """End the process with the error's message, unless the cluster is left before long.
+
+        A call that waits for a head that is gone never returns: Ray ends the process, without a
+        word that says why.
+        """
+        self._end = threading.Timer(LEAVE_SECONDS, _end_with, [error])
+        self._end.daemon = True
+        self._end.start()
+
+    def left(self) -> None:
+        """Take note that the cluster was left."""
+        if self._end is not None:
+            self._end.cancel()
+
+
+def _end_with(error: Exception) -> None:
+    os.write(2, f"igq: {error}\n".encode())  # another thread may hold Python's own lock
+    os._exit(2)  # as the command does after a ClusterError
+
+
 @contextmanager
-def connected(address: str | None, size: int = 0) -> Iterator[None]:
+def connected(address: str | None, size: int = 0) -> Iterator[Connection]:
     """Join a cluster and leave it afterwards, or start Ray here and stop it afterwards.
 
     Ray that is started here has room for objects of `size` bytes.
@@ -52,6 +82,7 @@ def connected(address: str | None, size: int = 0) -> Iterator[None]:
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     worker.print_to_stdstream = _unsaid
+    connection = Connection()
     try:
         if address is None:
             room = {"object_store_memory": 2 * size + 2**27, "_temp_dir": short_folder()}
@@ -60,9 +91,10 @@ def connected(address: str | None, size: int = 0) -> Iterator[None]:
             if address != "auto":
                 _check_answers(address)
             _init(address)
-        yield
+        yield connection
     finally:
         ray.shutdown()
+        connection.left()
 
 
 def _unsaid(data: object, ignore_prefix: bool) -> None:

@@ -19,7 +19,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.cluster.base import pass_on
-from pipeline.cluster.evaluator import Evaluator
+from pipeline.cluster.evaluator import Evaluator, together
 from pipeline.cluster.feed import ProposalFeed
 from pipeline.cluster.placement import Share
 from pipeline.cluster.ray.nodes import Versions, check_versions, own_name
@@ -67,7 +67,7 @@ def run_trials(task: Task, feed: ProposalFeed, share: Share, watch: Watch) -> No
 
 
 class IgqTrial(tune.Trainable):
-    """A worker: one step is one chunk. Tune hands it one trial after the other."""
+    """A worker: one step is one message. Tune hands it one trial after the other."""
 
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], task: Task, share: Share, wanted: Versions
@@ -79,11 +79,11 @@ class IgqTrial(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._reports = self._evaluator.reports(dict(new_config["allocation"]))
+        self._messages = together(self._evaluator.reports(dict(new_config["allocation"])))
         return True
 
     def step(self) -> dict[str, Any]:
-        return {"report": next(self._reports)}
+        return {"reports": next(self._messages)}
 
 
 class _FeedError(BaseException):
@@ -190,7 +190,8 @@ class _Reports(FIFOScheduler):
     @_through_tune()
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         self._proposals.began()
-        ended = pass_on(self._proposals.feed, trial.config["number"], result["report"])
+        feed, number = self._proposals.feed, trial.config["number"]
+        ended = any(pass_on(feed, number, report) for report in result["reports"])
         return str(TrialScheduler.STOP if ended else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:

@@ -20,8 +20,8 @@ STALE_SECONDS = 5.0
 class Watch:
     """The room on a cluster as it was a moment ago."""
 
-    def __init__(self, room: Callable[[], int]) -> None:
-        self._ask = room
+    def __init__(self, room: Callable[[], int], lost: Callable[[Exception], None]) -> None:
+        self._ask, self._lost = room, lost
         self._known, self._looked = room(), time.monotonic()
         self._error: Exception | None = None
         self._ended = threading.Event()
@@ -54,6 +54,7 @@ class Watch:
                 self._known = self._ask()
             except Exception as error:  # it is raised where the answer is read
                 self._error = error
+                self._lost(error)
                 return
             self._looked = time.monotonic()
 
@@ -63,9 +64,14 @@ class Watch:
 
 
 @contextmanager
-def watched(room: Callable[[], int]) -> Iterator[Watch]:
-    """Watch the connected cluster, with a function that counts its room."""
-    watch = Watch(room)
+def watched(
+    room: Callable[[], int], lost: Callable[[Exception], None] = lambda error: None
+) -> Iterator[Watch]:
+    """Watch the connected cluster, with a function that counts its room.
+
+    `lost` hears of a head that is gone when the watch does, in its thread.
+    """
+    watch = Watch(room, lost)
     thread = threading.Thread(target=watch.look, daemon=True)
     thread.start()
     try:

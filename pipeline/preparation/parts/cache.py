@@ -8,6 +8,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
+from errno import EIO
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -126,7 +127,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     seal = {"of": path.stem, "digest": tensors_digest(plain)}
     with appearing(path) as draft:
-        save_file(plain, draft, {_SEAL: json.dumps(seal)})
+        try:
+            save_file(plain, draft, {_SEAL: json.dumps(seal)})
+        except SafetensorError as error:  # its own word for a disk that is full
+            raise OSError(EIO, str(error)) from error
 
 
 def load_tensors(path: Path, required: bool = False) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """How a driver learns whether a cluster wants a token, without a cluster."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +49,19 @@ def test_ray_that_does_not_start_in_time_is_told_in_one_line(
     said = "Ray must start on this machine .*less busy.* timed out during startup.$"
     with pytest.raises(ClusterError, match=said), joining.connected(None):
         pass
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["never leaves", "leaves in time"])
+def test_a_process_that_cannot_leave_a_lost_cluster_ends_with_the_message(
+    leaves: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(joining, "LEAVE_SECONDS", 0.2)
+    monkeypatch.setattr(joining.os, "_exit", codes.append)
+    connection = joining.Connection()
+    connection.lost(ClusterError("the head of a cluster must stay"))
+    if leaves:
+        connection.left()
+    time.sleep(0.6)
+    assert codes == ([] if leaves else [2])
+    assert capfd.readouterr().err == ("" if leaves else "igq: the head of a cluster must stay\n")

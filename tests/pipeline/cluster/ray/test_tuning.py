@@ -1,11 +1,15 @@
 """Trials whose workers are lost run again or fail; tried without Ray."""
 
 from dataclasses import dataclass, field
+from unittest.mock import Mock
 
 import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from igq import Allocation, Observation, Unit
+from pipeline.cluster.evaluator import Report
 from pipeline.cluster.ray import tuning
 from pipeline.cluster.ray.tuning import RETRIES, Lost, Proposals
 from pipeline.study.trials import Origin, Proposal
@@ -83,3 +87,39 @@ def test_a_trial_that_had_begun_has_had_its_tries(clock: list[float]) -> None:
     feed = OneTrial()
     assert lose(Proposals(feed, lambda: 1), 9, Lost(5, "ActorDiedError: killed", True)) == 1
     assert feed.finished == [(5, "ActorDiedError: killed")]
+
+
+@dataclass
+class Stopping(OneTrial):
+    """A feed that stops its trial at a chunk."""
+
+    at: int = 2
+    heard: list[int] = field(default_factory=list)
+
+    def report(self, number: int, chunk: int, observation: Observation) -> bool:
+        self.heard.append(chunk)
+        return chunk == self.at
+
+
+@pytest.mark.parametrize(("at", "heard"), [(2, 3), (9, 4)], ids=["stopped", "seen to its end"])
+def test_a_trial_ends_at_the_chunk_that_stops_it_within_a_message(at: int, heard: int) -> None:
+    feed = Stopping(at=at)
+    seen = Observation((1.0,))
+    reports = tuple(Report(chunk, seen, float(chunk), chunk == 3) for chunk in range(4))
+    answer = tuning._Reports(Proposals(feed, lambda: 1)).on_trial_result(
+        None, Mock(spec=Trial, config={"number": 5}), {"reports": reports}
+    )
+    assert answer == TrialScheduler.STOP
+    assert feed.heard == list(range(heard))
+    assert feed.finished == [(5, None)]
+
+
+def test_a_trial_goes_on_after_a_message_that_does_not_end_it() -> None:
+    feed = Stopping()
+    answer = tuning._Reports(Proposals(feed, lambda: 1)).on_trial_result(
+        None,
+        Mock(spec=Trial, config={"number": 5}),
+        {"reports": (Report(0, Observation((1.0,)), 0.5, False),)},
+    )
+    assert answer == TrialScheduler.CONTINUE
+    assert feed.finished == []

@@ -69,3 +69,12 @@ def test_a_look_that_hangs_with_the_head_holds_nobody_up(head: dict[str, bool]) 
         longest = until_raised(watch)
         free.set()
     assert longest < 5
+
+
+def test_who_is_to_hear_of_a_head_that_goes_hears_of_it_once(head: dict[str, bool]) -> None:
+    heard: list[Exception] = []
+    with watching.watched(lambda: 2, heard.append) as watch:
+        head["gone"] = True
+        until_raised(watch)
+        time.sleep(0.05)
+    assert [type(error) for error in heard] == [ClusterError]

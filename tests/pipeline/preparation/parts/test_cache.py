@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 import igq
 from igq import Candidates, Layer, Options
 from igq.grouping import Quantizer
 from pipeline.errors import StudyError
+from pipeline.preparation.parts import cache
 from pipeline.preparation.parts.cache import (
     load_candidates,
     load_corrected,
@@ -120,6 +122,18 @@ def test_candidates_cannot_be_written_below_a_file(tmp_path: Path, candidates: C
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="must be writable"):
         save_candidates(tmp_path / "file" / "cache" / "candidates.safetensors", candidates)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(
+    tmp_path: Path, candidates: Candidates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(cache, "save_file", full)
+    with pytest.raises(StudyError, match=r"must be writable, but is not: .*No space left"):
+        save_candidates(tmp_path / "candidates.safetensors", candidates)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_table_of_sensitivities_is_the_same(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Examples of pipeline find a finished study in `studies/demo`.
 """
 
+import gc
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "ray" in marks:
             item.add_marker(pytest.mark.xdist_group("ray"))
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported by now from the garbage collector's looks: 7 % of the fast tests."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Give it back: libraries look for what they have left at the end."""
+    gc.unfreeze()
 
 
 def _takes_a_study(item: pytest.DoctestItem) -> bool:

@@ -10,8 +10,8 @@ from time import perf_counter
 
 import igq
 from benchmarks.real import SCHEMES, arguments, bench, machine
-from igq.correction import STEPS
 from igq.quantized import assemble, quantize_weights, rotated
+from igq.scheme import TUNING_STEPS
 
 CHOICES = (2, 4, 6, 8, 10, 12, 16, 24)
 
@@ -32,7 +32,7 @@ def main() -> None:
     print(given.row("full precision", assemble(model, selected, {})), flush=True)
     nearest = quantize_weights(model, options.bits)
     print(given.row("nearest", assemble(model, selected, nearest)), flush=True)
-    for name, steps in {"rounded": 0, "corrected": STEPS}.items():
+    for name, steps in {"rounded": 0, "corrected": TUNING_STEPS}.items():
         began = perf_counter()
         made = igq.correct(model, candidates, given.calibration, options.bits, steps)
         took = f"{name} ({perf_counter() - began:.0f} s)"

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+TUNING_STEPS = 30
+"""Steps that tune corrected weights (docs/reports/0051-correction-steps.md)."""
+
 
 class InputMethod(StrEnum):
     """The groups of the input of a linear layer in a block.

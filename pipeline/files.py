@@ -2,9 +2,10 @@
 
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ def appearing(path: Path) -> Iterator[Path]:
             yield draft
             os.replace(draft, path)
     except OSError as error:
-        raise StudyError(
-            f"{path.parent} must be writable, but is not: {error.strerror}."
-        ) from error
+        raise _not_writable(path, error) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -37,8 +36,15 @@ def write_json(path: Path, content: Any) -> None:
         StudyError: the folder cannot be written.
     """
     text = json.dumps(content, indent=1, allow_nan=False)
-    with appearing(path) as draft:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(text)
+        os.replace(draft, path)  # no folder for the draft: a seal is written after each trial
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise _not_writable(path, error) from error
 
 
 def read_json(path: Path) -> Any:
@@ -53,3 +59,7 @@ def read_json(path: Path) -> Any:
         raise StudyError(f"a study must hold {path.name}, but {path.parent} has none.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} could not be read: {error}") from error
+
+
+def _not_writable(path: Path, error: OSError) -> StudyError:
+    return StudyError(f"{path.parent} must be writable, but is not: {error.strerror}.")

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from igq.scheme import (
+    TUNING_STEPS,
     Assignment,
     InputMethod,
     Rotation,
@@ -123,6 +124,8 @@ class SearchSpace(Frozen):
     """Bits of activations; a list lets each layer choose."""
     weight_method: WeightMethod = WeightMethod.CORRECTED
     """Corrected weights, or the nearest codes as in the paper."""
+    tuning_steps: CountOrNone = TUNING_STEPS
+    """Steps that tune corrected weights where bits are not searched; 0: they are only rounded."""
     softmax_method: SoftmaxMethod = SoftmaxMethod.KEYS
     """Groups of softmax maps; `rows` as in the paper."""
     input_method: InputMethod = InputMethod.TOKENS
@@ -233,6 +236,16 @@ class SearchSpace(Frozen):
     def options(self) -> Options:
         """The bits and numbers of groups that settings are made of."""
         return Options(_listed(self.weight_bits), _listed(self.activation_bits), self.num_groups)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether weights are tuned: not where bits are searched, as one model serves all bits."""
+        return self.weight_method is WeightMethod.CORRECTED and not self.options.searches_bits
+
+    @property
+    def tuned_steps(self) -> int:
+        """Steps that tune the weights."""
+        return self.tuning_steps if self.tunes else 0
 
     @property
     def base_bits(self) -> tuple[int, int]:

@@ -1,13 +1,12 @@
 """Every benchmark runs, at its smallest, on the demo's model and images."""
 
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from igq.runtime.library import library
+from tests.processes import run_alone
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "--model digits --images 8 --groups 2 --bits 4"
@@ -15,6 +14,7 @@ COMMANDS = {
     "calibration": SMALL,
     "candidate_cost": "--models digits --images 8 --batch 8 --groups 2 --rounds 2",
     "corrected_weights": SMALL,
+    "correction_steps": f"{SMALL} --seeds 0 1 --steps 0 2",
     "decided": "--space demo --trials 10",
     "exhaustive": SMALL,
     "fidelity": f"{SMALL} --allocations 3",
@@ -67,12 +67,5 @@ def test_a_benchmark_runs_at_its_smallest(
     if "studies/demo" in COMMANDS[name]:
         (tmp_path / "studies").mkdir()
         (tmp_path / "studies" / "demo").symlink_to(request.getfixturevalue("demo_study"))
-    # A process of its own: compiling takes much longer where signatures are checked.
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runpy\n"
-    code += f"sys.argv = [{name!r}, *{COMMANDS[name].split()!r}]\n"
-    code += f"runpy.run_module('benchmarks.{name}', run_name='__main__')"
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "torch" in run.stdout, "a benchmark names its machine"
+    output = run_alone(f"benchmarks.{name}", COMMANDS[name].split(), tmp_path)
+    assert "torch" in output, "a benchmark names its machine"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 from igq.costs import CostTable, Limits
@@ -32,10 +33,7 @@ class Allocation(Mapping[str, Setting]):
         return cls(tuple((name, Setting.parse(setting)) for name, setting in settings.items()))
 
     def __getitem__(self, name: str) -> Setting:
-        for key, value in self.entries:
-            if key == name:
-                return value
-        raise KeyError(name)
+        return self._settings[name]
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.entries)
@@ -45,6 +43,10 @@ class Allocation(Mapping[str, Setting]):
 
     def __repr__(self) -> str:
         return f"Allocation.of({plain(self)})"
+
+    @cached_property
+    def _settings(self) -> dict[str, Setting]:
+        return dict(self.entries)
 
 
 def uniform(layers: Iterable[Layer], num_groups: int) -> Allocation:

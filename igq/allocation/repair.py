@@ -36,10 +36,7 @@ def repair(
     """
     limits.check()
     settings = {name: limits.settings(name) for name in limits.names}
-    costs = {
-        name: np.array([[x.table.layers[name][s] for x in limits.bounded] for s in known], float)
-        for name, known in settings.items()
-    }
+    costs = limits.steps
     place = {name: known.index(allocation[name]) for name, known in settings.items()}
     free = list(settings)[first:]
     room = limits.room(allocation)
@@ -72,10 +69,10 @@ def swap(allocation: Mapping[str, Setting], limits: Limits, generator: Generator
     """
     up, down = _neighbours(allocation, limits)
     room = limits.room(allocation).tolist()
+    tables = [limit.table.layers for limit in limits.bounded]
 
     def steps(name: str, setting: Setting) -> list[Number]:
-        costs = (limit.table.layers[name] for limit in limits.bounded)
-        return [row[setting] - row[allocation[name]] for row in costs]
+        return [layers[name][setting] - layers[name][allocation[name]] for layers in tables]
 
     givers = [(name, steps(name, setting)) for name, setting in down.items()]
     pairs = [

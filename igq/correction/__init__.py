@@ -1,10 +1,9 @@
 """Weights corrected so that predictions change least."""
 
 from igq.correction.gram import grams, rounded_weights
-from igq.correction.tuning import STEPS, Corrected, correct, correction_passes, vectors
+from igq.correction.tuning import Corrected, correct, correction_passes, vectors
 
 __all__ = [
-    "STEPS",
     "Corrected",
     "correct",
     "correction_passes",

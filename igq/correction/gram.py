@@ -92,7 +92,8 @@ def grams(
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
         def seen(product: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            x, axis = _inputs(product, slots[name].seen), 1 if isinstance(product, Conv2d) else -1
+            axis = 1 if isinstance(product, Conv2d) else -1
+            x = _inputs(product, slots[name].taken())
 
             def weigh(gradient: Tensor) -> None:
                 weight = gradient.movedim(axis, -1).flatten(0, -2).norm(dim=-1, keepdim=True)
@@ -109,6 +110,7 @@ def grams(
             continue
         product = made.get_submodule(layer.name)
         if isinstance(product, Conv2d) or (layer.grouped and isinstance(product, Linear)):
+            slots[layer.name].keeps = True
             product.register_forward_hook(watch(layer.name))
     generator = torch.Generator().manual_seed(seed)
     for batch in images.split(BATCH_SIZE):
@@ -133,12 +135,22 @@ class StraightThrough(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.slot: nn.Module = nn.Identity()
+        self.keeps = False
+        """Whether what it quantized last is kept until it is taken."""
+        self._kept: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "images ..."]) -> Float[Tensor, "images ..."]:
         with torch.no_grad():
-            self.seen: Tensor = self.slot(x)
-            error = self.seen - x
+            quantized = self.slot(x)
+            self._kept = quantized if self.keeps else None
+            error = quantized - x
         return x + error  # type: ignore[no-any-return]
+
+    def taken(self) -> Float[Tensor, "images ..."]:
+        """Return what was quantized last, and keep it no longer."""
+        kept, self._kept = self._kept, None
+        assert kept is not None  # the slot's layer has just run
+        return kept
 
 
 def middle(candidates: Candidates) -> Allocation:

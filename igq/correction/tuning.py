@@ -16,31 +16,23 @@ not depend on the allocation that a study ends with.
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from igq.arithmetic.affine import QuantizedTensor
+from igq.correction.discrepancy import Targets, discrepancy
 from igq.correction.gram import BATCH_SIZE, StraightThrough, middle, rounded_weights
 from igq.errors import InvalidArgumentError
 from igq.grouping import Quantizer
 from igq.modules import slot_of
 from igq.progress import Progress, silent
 from igq.quantized import Candidates, assemble, rotated, with_slots
-from igq.vit import stages
+from igq.scheme import TUNING_STEPS
 
-STEPS = 60
-KEPT = 2**30
-"""Bytes of full-precision outputs that are kept over all steps (our choice)."""
-ACTIVATIONS = 2**31
-"""Bytes of activations above which they are computed twice, stage by stage (our choice)."""
-SAVED_PER_OUTPUT = 16
-"""Values that a stage keeps for its gradients, for each value of its output: 15.2 in a block of
-ViT-S and ViT-B with 197 tokens (counted)."""
 LEARNING_RATE = 2e-3
 """Learning rate of the first step where errors are as large as activations; less elsewhere."""
 
@@ -74,7 +66,7 @@ def correct(
     candidates: Candidates,
     images: Float[Tensor, "images channels height width"],
     weight_bits: int,
-    steps: int = STEPS,
+    steps: int = TUNING_STEPS,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Corrected:
@@ -117,7 +109,7 @@ def correct(
     return Corrected(tuned.to(kind).requires_grad_(False), weights)
 
 
-def correction_passes(images: int, steps: int = STEPS) -> float:
+def correction_passes(images: int, steps: int = TUNING_STEPS) -> float:
     """Return the image-forward-passes that take about as long as `correct`.
 
     A backward pass counts as two. Rounding takes an image forward and back, and a step of tuning
@@ -170,7 +162,7 @@ class _Tuning:
 
 def _tune(full: nn.Module, tuning: _Tuning, images: Tensor, steps: int, seed: int) -> Iterator[int]:
     """Move the free parameters, step by step, with Adam."""
-    targets = _Targets(full, images)
+    targets = Targets(full, images)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(tuning.parameters, betas=(0.9, 0.99))
     order: list[int] = []
@@ -181,7 +173,7 @@ def _tune(full: nn.Module, tuning: _Tuning, images: Tensor, steps: int, seed: in
         drawn, order = order[:BATCH_SIZE], order[BATCH_SIZE:]
         tuning.rescale()
         with torch.enable_grad():
-            loss = _discrepancy(targets.of(drawn), tuning.model, targets.inputs(drawn))
+            loss = discrepancy(targets.of(drawn), tuning.model, targets.inputs(drawn))
             first = loss.item() if first is None else first
             rate = LEARNING_RATE * math.sqrt(first) * (1 + math.cos(math.pi * step / steps)) / 2
             optimizer.param_groups[0]["lr"] = rate
@@ -189,52 +181,3 @@ def _tune(full: nn.Module, tuning: _Tuning, images: Tensor, steps: int, seed: in
             loss.backward()
             optimizer.step()
         yield step
-
-
-class _Targets:
-    """The outputs of every stage of the full-precision model, for each image.
-
-    They are kept for all images where they fit in `KEPT` bytes: an image comes back many times.
-    """
-
-    def __init__(self, full: nn.Module, images: Tensor) -> None:
-        self._full, self._images = full, images
-        self._device = next(full.parameters()).device
-        self._kept: list[Tensor] = []
-        first = self._computed(images[:BATCH_SIZE])
-        each = sum(output[:1].nbytes for output in first)
-        if each * len(images) <= KEPT:
-            later = images[BATCH_SIZE:].split(BATCH_SIZE)
-            rest = [self._computed(some) for some in later if len(some)]
-            self._kept = [torch.cat(outputs) for outputs in zip(first, *rest, strict=True)]
-
-    def inputs(self, drawn: list[int]) -> Tensor:
-        """Return some of the images, on the model's device."""
-        return self._images[drawn].to(self._device, torch.float32)
-
-    def of(self, drawn: list[int]) -> list[Tensor]:
-        """Return the outputs of each stage for some of the images."""
-        return [kept[drawn] for kept in self._kept] or self._computed(self._images[drawn])
-
-    @torch.no_grad()
-    def _computed(self, images: Tensor) -> list[Tensor]:
-        x, outputs = images.to(self._device, torch.float32), []
-        for stage in stages(self._full):
-            x = stage(x)
-            outputs.append(x)
-        return outputs
-
-
-def _discrepancy(targets: Sequence[Tensor], made: nn.Module, images: Tensor) -> Tensor:
-    """Return the mean over stages of the squared error, relative to each token's size.
-
-    Where the activations of all stages are large, a stage's own are computed again on the way
-    back, so that only one stage holds them at a time.
-    """
-    y, total = images, images.new_zeros(())
-    again = sum(target.nbytes for target in targets) * SAVED_PER_OUTPUT > ACTIVATIONS
-    for x, stage in zip(targets, stages(made), strict=True):
-        y = checkpoint(stage, y, use_reentrant=False) if again else stage(y)
-        spread = x.square().mean(-1, keepdim=True).sqrt().clamp(min=torch.finfo(x.dtype).eps)
-        total = total + ((y - x) / spread).square().mean()
-    return total / len(targets)

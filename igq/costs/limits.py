@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 
 import numpy as np
@@ -86,7 +87,22 @@ class Limits:
 
     def settings(self, name: str) -> list[Setting]:
         """Return the settings to choose from, cheapest first."""
-        return self.table.settings(name)
+        return self._settings[name]
+
+    @cached_property
+    def _settings(self) -> dict[str, list[Setting]]:
+        return {name: self.table.settings(name) for name in self.names}
+
+    @cached_property
+    def steps(self) -> Mapping[str, Float[np.ndarray, "settings limits"]]:
+        """The costs of each layer's settings, cheapest first, by each limit that can be broken."""
+        tables = [limit.table for limit in self.bounded]
+        return {
+            name: np.array(
+                [[x.layers[name][s] for x in tables] for s in self.settings(name)], float
+            )
+            for name in self.names
+        }
 
     def costs(self, allocation: Mapping[str, Setting]) -> dict[Unit, Number]:
         """Return the cost of an allocation in each unit."""
@@ -102,6 +118,8 @@ class Limits:
 
     def with_budget(self, most: Number) -> "Limits":
         """Return the same limits with another budget."""
+        if most == self.budget:
+            return self
         first = replace(self.limits[0], most=most)
         return replace(self, limits=(first, *self.limits[1:]))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.draw import KEPT
+from pipeline.errors import StudyError
 from pipeline.evaluation.objective import MEMORY
 from pipeline.forecast.work import Work
 from pipeline.preparation.costs.memory import Load, memory
@@ -14,12 +15,16 @@ from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION
 
 FLOAT = 4
 """Bytes of a value."""
+GIGABYTE = 1e9
 COPIES = 3
 """Models that a process holds: the given one, its weights' values, and the quantized one."""
 A_TRIAL = 100
 """Bytes of a trial in the journal for each image and each layer (a rough figure)."""
 TRACKED = 20_000
 """Bytes of a trial in MLflow's store (a rough figure)."""
+MEMORY_FILE = Path("/proc/meminfo")
+LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""The limit of a container, in bytes."""
 EMPTY_STORE = 1_000_000
 """Bytes of an empty one, with the figures (a rough figure)."""
 
@@ -31,8 +36,12 @@ class Resources:
     driver: int
     """Memory of this process."""
     worker: int
-    """Memory of each worker."""
+    """Memory of the worker that corrects the weights, which takes the most."""
+    further: int
+    """Memory of each other worker."""
     memory_left: int | None
+    memory_there: int | None
+    """All the memory of this machine, or of the container that this process may not leave."""
     disk: int
     """Bytes that the study's folder grows to."""
     disk_left: int | None
@@ -51,17 +60,50 @@ def resources_of(work: Work, parameters: int, image_bytes: int, base: int) -> Re
     chunk = max(1, -(-images[SEARCH] // CHUNKS))
     bits = len(work.request.space.options.weight_bits)
     load = Load(images[SEARCH], images[CALIBRATION], image_bytes, chunk, bits)
+    taken = memory(work.layers, parameters, load)
     rivals = 2 * work.trials if work.rivals else 0
     journal = A_TRIAL * (images[SEARCH] + len(work.layers)) * (work.trials + rivals)
     codes = parameters * bits
     disk = codes + journal + TRACKED * work.trials + EMPTY_STORE
     return Resources(
         driver=base + COPIES * weights + held + kept,
-        worker=memory(work.layers, parameters, load).most,
+        worker=taken.most,
+        further=max(taken.sensitivities, taken.trials),
         memory_left=memory_left(),
+        memory_there=memory_there(),
         disk=disk,
         disk_left=disk_left(work.request.out),
     )
+
+
+def check_memory(needed: Resources, workers: int) -> None:
+    """Refuse a search that this machine cannot hold, with so many workers beside this process.
+
+    Raises:
+        StudyError: the machine has less memory than they take.
+
+    >>> check_memory(Resources(10**9, 2 * 10**9, 10**9, None, 16 * 10**9, 0, None), workers=2)
+    """
+    there, own = needed.memory_there, needed.driver + (needed.worker if workers else 0)
+    if there is None or own + max(0, workers - 1) * needed.further <= there:
+        return
+    room = 1 + (there - own) // needed.further
+    way = "take a smaller model or fewer images, or --cluster with machines that have more"
+    raise StudyError(
+        f"this machine must hold the search, which takes about {size_of(needed.driver)} and "
+        f"{size_of(needed.worker)} for the first of {workers} workers, {size_of(needed.further)} "
+        f"for each other, but has {size_of(there)}: "
+        f"{f'take --workers {room}' if room > 0 else way}."
+    )
+
+
+def size_of(size: int) -> str:
+    """Write a size in GB or MB.
+
+    >>> size_of(2_340_000_000), size_of(4_200_000)
+    ('2.3 GB', '4 MB')
+    """
+    return f"{size / GIGABYTE:.1f} GB" if size >= GIGABYTE else f"{size / 1e6:.0f} MB"
 
 
 def memory_taken() -> int:
@@ -79,9 +121,23 @@ def memory_taken() -> int:
 
 def memory_left() -> int | None:
     """Return the bytes that new processes may take; None where the system does not tell."""
+    return _told("MemAvailable:")
+
+
+def memory_there() -> int | None:
+    """Return the bytes that all processes may take; None where the system does not tell."""
+    total = _told("MemTotal:")
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        limit = int(LIMIT.read_text())
+    except (OSError, ValueError):  # no container, or one without a limit: "max"
+        return total
+    return limit if total is None else min(limit, total)
+
+
+def _told(name: str) -> int | None:
+    try:
+        lines = MEMORY_FILE.read_text().splitlines()
+        found = next(line.split()[1] for line in lines if line.startswith(name))
     except (OSError, StopIteration, IndexError):
         return None
     return 1024 * int(found)

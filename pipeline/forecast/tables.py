@@ -7,8 +7,8 @@ from rich.table import Table
 
 from igq.costs import Number
 from pipeline.forecast.forecast import Forecast, Workers
+from pipeline.forecast.resources import size_of
 
-GIGABYTE = 1e9
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 
 
@@ -54,8 +54,9 @@ def resources_lines(forecast: Forecast) -> Iterator[str]:
     needed = forecast.resources
     yield workers_line(forecast.workers)
     yield (
-        f"Memory: about {size_of(needed.driver)} for this process and {size_of(needed.worker)} for "
-        f"each worker{_left(needed.memory_left)}"
+        f"Memory: about {size_of(needed.driver)} for this process, {size_of(needed.worker)} for "
+        f"the worker that corrects weights, {size_of(needed.further)} for each other"
+        f"{_left(needed.memory_left)}"
     )
     yield f"Disk: about {size_of(forecast.studies * needed.disk)}{_left(needed.disk_left)}"
     for name, place in forecast.places.items():
@@ -94,15 +95,6 @@ def time_of(seconds: Number) -> str:
             rest = whole % unit // below
             return f"{whole // unit} {name}" + (f" {rest} {small}" if rest else "")
     return f"{whole} s"
-
-
-def size_of(size: int) -> str:
-    """Write a size in GB or MB.
-
-    >>> size_of(2_340_000_000), size_of(4_200_000)
-    ('2.3 GB', '4 MB')
-    """
-    return f"{size / GIGABYTE:.1f} GB" if size >= GIGABYTE else f"{size / 1e6:.0f} MB"
 
 
 def _left(size: int | None) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from igq import Layer, Limits, WeightMethod
-from igq.correction import STEPS, correction_passes
+from igq.correction import correction_passes
 from igq.sensitivities import parts_passes, predicted_passes, sensitivity_passes
 from pipeline.forecast.probe import Rates
 from pipeline.preparation.starts import RANDOM_TRIALS
@@ -64,8 +64,7 @@ class Work:
         space = self.request.space
         if space.weight_method is WeightMethod.NEAREST:
             return 0
-        steps = 0 if space.options.searches_bits else STEPS
-        each = correction_passes(self.images[CALIBRATION], steps)
+        each = correction_passes(self.images[CALIBRATION], space.tuned_steps)
         return round(each) * len(space.options.weight_bits)
 
     @property

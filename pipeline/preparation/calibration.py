@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from igq import Candidates, Corrected, WeightMethod, layers
-from igq.correction import STEPS, correction_passes
+from igq.correction import correction_passes
 from igq.quantized import WeightsByBits, quantize_weights
 from pipeline.data import Images
 from pipeline.evaluation.work import Here, Part, Workers
@@ -55,7 +55,7 @@ class Calibration:
 
     def weights_file(self, bits: int) -> Path:
         """Return the file of the corrected weights of these bits, found with the candidates."""
-        key = digest([self.candidates_file.stem, bits, self._steps])
+        key = digest([self.candidates_file.stem, bits, self.space.tuned_steps])
         return self.folder.cache / f"weights_{key}.safetensors"
 
     def compute(self, model: nn.Module, images: Images, display: Display) -> None:
@@ -92,8 +92,8 @@ class Calibration:
     def _correcting(self, bits: int, images: int) -> Phase:
         path, name = self.weights_file(bits), self.space.model.name
         what = f"corrected weights of {name}, {bits} bits"
-        passes = correction_passes(images, self._steps)
-        part = Part(path.stem, correct_weights, (bits, self._steps), passes)
+        passes = correction_passes(images, self.space.tuned_steps)
+        part = Part(path.stem, correct_weights, (bits, self.space.tuned_steps), passes)
 
         def finish(found: list[Corrected]) -> None:
             save_corrected(path, found[0])
@@ -126,8 +126,3 @@ class Calibration:
         read = {bits: load_corrected(self.weights_file(bits), model, bits) for bits in every}
         changed = next(iter(read.values())).model
         return changed, {bits: corrected.weights for bits, corrected in read.items()}
-
-    @property
-    def _steps(self) -> int:
-        """Steps of tuning: none where bits are searched, as one model serves all bits."""
-        return 0 if self.space.options.searches_bits else STEPS

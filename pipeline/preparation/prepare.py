@@ -12,9 +12,8 @@ from statistics import geometric_mean
 
 from torch import Tensor, nn
 
-from igq import Allocation, Layer, Limits, Setting, WeightMethod
+from igq import Allocation, Layer, Limits, Setting
 from igq.allocation import uniform_allocations
-from igq.correction import correction_passes
 from igq.costs import Number
 from igq.evaluation import accuracy, log_probabilities
 from igq.sensitivities import predicted_passes
@@ -137,8 +136,8 @@ def _worth(study: Study, common: Common, workers: Workers | None, here: Here) ->
         return here
     images, counts = len(common.images), len(common.candidates.num_groups)
     passes = measured_passes(study, common.candidates) + predicted_passes(images, counts)
-    if study.space.weight_method is WeightMethod.CORRECTED:
-        passes += correction_passes(len(common.calibration))
+    correcting = study.calibration.correcting(len(common.calibration))
+    passes += sum(part.passes for phase in correcting for part in phase.parts)
     return workers if worth(workers, passes, study.layers) else here
 
 

@@ -22,7 +22,7 @@ from pipeline.preparation.costs.latency import elsewhere, read_profile
 from pipeline.preparation.costs.limits import limits_of
 from pipeline.preparation.models import device, load_model, with_num_classes
 from pipeline.proposals import read_trials
-from pipeline.study.definition import Definition, check_same
+from pipeline.study.definition import Definition, as_begun, check_same
 from pipeline.study.final import Final, load_final
 from pipeline.study.folder import Folder, check_folder, check_unlocked
 from pipeline.study.progress import Display
@@ -64,7 +64,7 @@ class Study:
             IgqError: anything that the request gets wrong.
         """
         space = with_num_classes(request.space, request.num_classes, request.weights)
-        request, folder = replace(request, space=space), Folder(request.out)
+        request, folder = as_begun(replace(request, space=space)), Folder(request.out)
         check_folder(folder, request.resume)
         check_unlocked(folder)
         classes = None if request.classes is None else read_classes(request.classes)

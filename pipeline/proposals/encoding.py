@@ -20,6 +20,10 @@ class Encoding:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.settings = {name: limits.settings(name) for name in limits.names}
+        self._places = {
+            name: {setting: place for place, setting in enumerate(known)}
+            for name, known in self.settings.items()
+        }
         self.distributions: Mapping[str, BaseDistribution] = {
             name: IntDistribution(0, len(known) - 1) for name, known in self.settings.items()
         }
@@ -31,7 +35,7 @@ class Encoding:
 
     def encode(self, allocation: Mapping[str, Setting]) -> dict[str, int]:
         """Return the parameters of an allocation."""
-        return {name: self.settings[name].index(setting) for name, setting in allocation.items()}
+        return {name: self._places[name][setting] for name, setting in allocation.items()}
 
     def decode(self, params: Mapping[str, Any]) -> Allocation:
         """Return the allocation that parameters stand for."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from jaxtyping import Bool, Float, Int
 from optuna.trial import TrialState
 
 from igq import Allocation
@@ -24,18 +25,42 @@ def noted_of(trial: optuna.trial.FrozenTrial) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ended:
-    """The observations of a trial."""
+class _Rows:
+    """The observations of trials that saw an image, each in the row of its number.
 
-    places: Key
-    cost: Number
+    Arrays, as every proposal reads every trial; they grow by doubling.
+    """
+
+    seen: Bool[np.ndarray, " rows"]
+    whole: Bool[np.ndarray, " rows"]
+    """The trials that saw every image."""
+    costs: Float[np.ndarray, " rows"]
     """In the unit of the budget."""
-    kl: float | None
-    """Mean over every image; None where it did not see all."""
-    logs: Numbers
+    kls: Float[np.ndarray, " rows"]
+    """Mean over every image."""
+    means: Float[np.ndarray, " rows"]
+    """Mean of the logarithms."""
+    places: Int[np.ndarray, "rows layers"]
+    logs: Float[np.ndarray, "rows images"]
     """Logarithm of each image's logit MSE, or of its KL where that was not measured."""
-    mean: float
-    """Mean of `logs`, cached because every proposal reads it for every trial."""
+
+    @classmethod
+    def of(cls, rows: int, layers: int, images: int) -> "_Rows":
+        """Return rows without a trial."""
+        seen, whole = np.zeros((2, rows), dtype=bool)
+        costs, kls, means = np.full((3, rows), np.nan)
+        places = np.zeros((rows, layers), dtype=int)
+        return cls(seen, whole, costs, kls, means, places, np.full((rows, images), np.nan))
+
+    def fitting(self, rows: int, images: int) -> "_Rows":
+        """Return the same with room for so many trials and images."""
+        old, images = len(self.seen), max(images, self.logs.shape[1])
+        if rows <= old and images == self.logs.shape[1]:
+            return self
+        grown = _Rows.of(max(rows, 2 * old) if rows > old else old, self.places.shape[1], images)
+        for name, values in vars(self).items():
+            getattr(grown, name)[tuple(map(slice, values.shape))] = values
+        return grown
 
 
 class History:
@@ -45,7 +70,7 @@ class History:
         self._encoding = encoding
         self._open: list[int] = []
         self._read = 0
-        self._ended: dict[int, _Ended] = {}
+        self._rows = _Rows.of(0, len(encoding.settings), 0)
         self._tried: set[Key] = set()
 
     def update(self, study: optuna.Study) -> None:
@@ -59,14 +84,18 @@ class History:
             if not trial.state.is_finished():
                 self._open.append(trial.number)
             elif kls := noted_of(trial).get("kls"):
-                logs = np.log(np.array(noted_of(trial).get("shifts") or kls) + SMALLEST)
-                self._ended[trial.number] = _Ended(
-                    self._encoding.places(trial.params),
-                    self._encoding.limits.table.of(self._encoding.decode(trial.params)),
-                    trial.value if trial.state is TrialState.COMPLETE else None,
-                    logs,
-                    float(logs.mean()),
-                )
+                self._add(trial, np.log(np.array(noted_of(trial).get("shifts") or kls) + SMALLEST))
+
+    def _add(self, trial: optuna.trial.FrozenTrial, logs: Numbers) -> None:
+        row = trial.number
+        rows = self._rows = self._rows.fitting(max(row + 1, self._read), len(logs))
+        rows.seen[row] = True
+        rows.costs[row] = self._encoding.limits.table.of(self._encoding.decode(trial.params))
+        if trial.state is TrialState.COMPLETE and trial.value is not None:
+            rows.whole[row], rows.kls[row] = True, trial.value
+        rows.means[row] = logs.mean()
+        rows.places[row] = self._encoding.places(trial.params)
+        rows.logs[row, : len(logs)] = logs
 
     def tried(self, allocation: Allocation) -> bool:
         """Return whether a trial has this allocation, ended or not."""
@@ -75,24 +104,25 @@ class History:
     @property
     def size(self) -> int:
         """The number of trials that saw an image."""
-        return len(self._ended)
+        return int(self._rows.seen.sum())
 
     @property
     def evidence(self) -> Evidence:
         """Every trial that saw an image, in order."""
-        rows = [self._ended[number] for number in sorted(self._ended)]
-        return Evidence.of([row.places for row in rows], [row.logs for row in rows])
+        return Evidence(self._rows.places[self._rows.seen], self._rows.logs[self._rows.seen])
 
     def best(self, budget: Number) -> Key | None:
         """Return the allocation of least mean logarithm within the budget, over whole trials."""
-        whole = self._whole(budget)
-        return min(whole, key=lambda row: (row.mean, row.places)).places if whole else None
+        return self._least(self._rows.means, budget)
 
     def least_kl(self, budget: Number) -> Key | None:
         """Return the allocation of least KL within the budget, over whole trials."""
-        whole = self._whole(budget)
-        return min(whole, key=lambda row: (row.kl, row.places)).places if whole else None
+        return self._least(self._rows.kls, budget)
 
-    def _whole(self, budget: Number) -> list[_Ended]:
-        rows = self._ended.values()
-        return [row for row in rows if row.kl is not None and row.cost <= budget]
+    def _least(self, values: Float[np.ndarray, " rows"], budget: Number) -> Key | None:
+        """Return the allocation of least value, of equals the one of cheaper first settings."""
+        rows = np.flatnonzero(self._rows.whole & (self._rows.costs <= budget))
+        if not len(rows):
+            return None
+        least = rows[values[rows] == values[rows].min()]
+        return min(tuple(map(int, self._rows.places[row])) for row in least)

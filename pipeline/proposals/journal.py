@@ -5,6 +5,7 @@ It is a file that people copy, cut and edit: what is no outcome of a trial is re
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import isfinite
@@ -19,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igq import Allocation, Limits, Observation
 from pipeline.errors import StudyError
 from pipeline.proposals.encoding import Encoding
-from pipeline.proposals.history import noted_of
+from pipeline.proposals.history import END, noted_of
 from pipeline.proposals.seal import ReadOnly, reopen, sealed_part, whole_lines
 from pipeline.study.trials import Origin, Proposal, State, Trial
 
@@ -40,12 +41,24 @@ class Journal(JournalFileBackend):
     """Optuna's journal in a file, for the one driver that may write it: no lock is taken.
 
     The disk is waited for at the end of a trial alone: the lines before it are on disk then too. A
-    trial without its end runs again, whatever else is known of it.
+    trial without its end runs again, whatever else is known of it; so lines that count only with
+    it are written with it. The driver reads the file once; what it appends it knows.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
+        self._held: list[bytes] = []
+        self._lines, self._unread = 0, deque[dict[str, Any]]()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """Yield the operations from a line on: in the file at first, then those appended since."""
+        if self._lines == 0:
+            for log in super().read_logs(0):
+                self._lines += 1
+                yield log
+        while self._unread:
+            yield self._unread.popleft()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append lines.
@@ -53,18 +66,30 @@ class Journal(JournalFileBackend):
         Raises:
             StudyError: the disk is full, or the file cannot be written for another reason.
         """
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._held += [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        if not all(map(_counts_with_its_end, logs)):
+            self._write(wait=any(ENDED in log for log in logs))
+        self._unread += logs
+        self._lines += len(logs)
+
+    def _write(self, wait: bool) -> None:
         try:
             with self._path.open("ab") as file:
-                file.write(lines.encode())
+                file.write(b"".join(self._held))
                 file.flush()
-                if any(ENDED in log for log in logs):
+                if wait:
                     os.fsync(file.fileno())
         except OSError as error:
             raise StudyError(
                 f"{self._path} must be writable, but is not: {error.strerror}. The study is whole "
                 "up to here: make room, then go on with --resume."
             ) from error
+        self._held.clear()
+
+
+def _counts_with_its_end(log: Mapping[str, Any]) -> bool:
+    """Return whether an operation is of no use while its trial has not ended."""
+    return "intermediate_value" in log or END in log.get("user_attr", ())
 
 
 def opened(journal: Path) -> JournalStorage:

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import cast
 
 import optuna
-from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from igq import Allocation, Limits
 from pipeline.proposals.encoding import Encoding
 from pipeline.proposals.history import END, noted_of
 from pipeline.proposals.journal import TOLD, ended_trials, opened, proposed, read_trial, reading
+from pipeline.proposals.pruner import Leader, pruner_of
 from pipeline.proposals.samplers import SAMPLERS, OptunaSampler, WithinLimits
 from pipeline.proposals.seal import JournalSeal
 from pipeline.study.budgets import BudgetSchedule
@@ -31,31 +30,6 @@ Baselines = Sequence[tuple[Origin, Allocation]]
 """The first allocations of a study, of what is chosen once, and who proposed them."""
 
 METRIC = "KL (nats)"
-P_THRESHOLD = 0.1
-"""A trial is stopped when a paired test finds it worse than the best at this level (our choice)."""
-
-
-class Leader:
-    """The best trial so far, as a pruner asks a study for it; Optuna's own looks at all of them."""
-
-    direction = StudyDirection.MINIMIZE
-
-    def __init__(self, study: optuna.Study) -> None:
-        self._best: FrozenTrial | None = None
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            self.meet(trial)
-
-    @property
-    def best_trial(self) -> FrozenTrial:
-        """The complete trial of least value that keeps every limit, the earlier of equals."""
-        if self._best is None:
-            raise ValueError("no trial is complete yet")
-        return self._best
-
-    def meet(self, trial: FrozenTrial) -> None:
-        """Take a trial that has ended."""
-        if trial.state is TrialState.COMPLETE and max(trial.constraints.values(), default=0) <= 0:
-            self._best = min(self._best or trial, trial, key=lambda t: (t.value, t.number))
 
 
 class Proposals:
@@ -81,12 +55,13 @@ class Proposals:
                 study_name=name,
                 storage=self._storage,
                 sampler=SAMPLERS[sampler](self._encoding, schedule, seed),
-                pruner=_pruner(schedule),
+                pruner=pruner_of(schedule),
                 load_if_exists=True,
             )
         self._identity = self._storage.get_study_id_from_name(name)
         self._running: dict[int, int] = {}
-        if not self._study.trials and "settings" not in self._study.user_attrs:
+        self._waiting = True  # as far as is known: a trial in Optuna's queue
+        if not self._study.get_trials(deepcopy=False) and "settings" not in self._study.user_attrs:
             self._say_names()
         if "baselines" not in self._study.user_attrs:
             begun = len(self._study.get_trials(deepcopy=False))
@@ -95,14 +70,16 @@ class Proposals:
             self._study.set_user_attr("baselines", len(baselines))
         with reading(journal):
             self._recover()
-            self.ended()
+            self._ended: tuple[Trial, ...] | None = ended_trials(self._study, self._encoding)
             self._leader = Leader(self._study)
         self._seal.renew()
 
     def ask(self) -> Proposal:
         """Return the next allocation to try; it may break a limit."""
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        whole = not waiting and _samples_whole(self._study.sampler)
+        if self._waiting:
+            waits = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            self._waiting = bool(waits)
+        whole = not self._waiting and _samples_whole(self._study.sampler)
         trial = self._sampled() if whole else self._asked()
         origin = Origin(trial.user_attrs["origin"])
         self._running[trial.number] = self._identity_of(trial.number)
@@ -131,7 +108,7 @@ class Proposals:
             **({} if ended.error is None else {"error": ended.error}),
             "state": ended.state.value,
         }
-        identity = self._running.pop(ended.number)
+        identity, self._ended = self._running.pop(ended.number), None
         self._storage.set_trial_user_attr(identity, END, noted)
         self._close(ended)
         self._leader.meet(self._storage.get_trial(identity))
@@ -139,7 +116,9 @@ class Proposals:
 
     def ended(self) -> tuple[Trial, ...]:
         """Return every trial that has ended, in order; interrupted ones run again."""
-        return ended_trials(self._study, self._encoding)
+        if self._ended is None:
+            self._ended = ended_trials(self._study, self._encoding)
+        return self._ended
 
     def _sampled(self) -> FrozenTrial:
         """Sample all layers together, and write the trial in one line of the journal."""
@@ -179,8 +158,15 @@ class Proposals:
         }
 
     def _close(self, ended: Trial) -> None:
-        state = TOLD[ended.state]
-        self._study.tell(ended.number, ended.kl if state is TrialState.COMPLETE else None, state)
+        """Tell Optuna the end of a trial, as `Study.tell` does, which also copies it whole."""
+        state, identity = TOLD[ended.state], self._identity_of(ended.number)
+        trial = self._storage.get_trial(identity)
+        value = ended.kl if state is TrialState.COMPLETE else None
+        if state is TrialState.PRUNED and trial.last_step is not None:
+            value = trial.intermediate_values[trial.last_step]
+        values = None if value is None else [value]
+        self._study.sampler.after_trial(self._study, trial, state, values)
+        self._storage.set_trial_state_values(identity, state, values)
 
     def _enqueue(self, params: Mapping[str, int], origin: Origin, again: int | None = None) -> None:
         noted = {"origin": origin.value, "params": dict(params), "again": again}
@@ -213,8 +199,3 @@ class Proposals:
 def _samples_whole(sampler: BaseSampler) -> bool:
     """Return whether a sampler needs no trial to sample: Optuna's own read it in the study."""
     return isinstance(sampler, WithinLimits) and not isinstance(sampler, OptunaSampler)
-
-
-def _pruner(schedule: BudgetSchedule) -> BasePruner:
-    """Return no pruner for several budgets: a cheap allocation is wanted though it is worse."""
-    return WilcoxonPruner(p_threshold=P_THRESHOLD) if schedule.single else NopPruner()

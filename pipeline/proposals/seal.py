@@ -37,6 +37,8 @@ class JournalSeal:
                 while chunk := file.read(_CHUNK):
                     self._bytes += len(chunk)
                     self._hash.update(chunk)
+        if self._study is None:
+            self._study = name_of(self._journal)
         noted = {"bytes": self._bytes, "sha256": self._hash.hexdigest()}
         write_sealed(seal_of(self._journal), noted, self._study)
 

@@ -11,7 +11,6 @@ an effect is measured while all other layers are quantized. The KL, which few cl
 scatters more and replaces the logit MSE only where that was not measured.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +37,6 @@ class Evidence:
     places: Int[np.ndarray, "trials layers"]
     logs: Float[np.ndarray, "trials images"]
     """Logarithm of each image's value; NaN where the trial was stopped before it saw the image."""
-
-    @classmethod
-    def of(cls, places: Sequence[Sequence[int]], logs: Sequence[Numbers]) -> "Evidence":
-        """Return the evidence of at least one trial, from the images that each saw first."""
-        rows = np.full((len(logs), max(map(len, logs), default=0)), np.nan)
-        for row, seen in zip(rows, logs, strict=True):
-            row[: len(seen)] = seen
-        return cls(np.array(places, dtype=int), rows)
 
     @property
     def deviations(self) -> tuple[Float[np.ndarray, " trials"], Float[np.ndarray, " trials"]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from igq.errors import ProfileError
 from igq.quantized import EAGER, Execution
 from pipeline.errors import StudyError
 from pipeline.study.folder import Folder
-from pipeline.study.request import Sampler
+from pipeline.study.request import Request, Sampler
 from pipeline.study.seals import read_definition, write_definition
 from search_spaces import SearchSpace
 
@@ -24,6 +24,7 @@ _BEFORE = {
     "assignment": "nearest",
     "input_method": "channels",
     "rotation": "none",
+    "tuning_steps": 60,
 }
 """The methods of older studies that do not name them."""
 _SEALS = ("schema", "id", "digest")
@@ -97,6 +98,8 @@ class Definition:
         """Return the definition as plain data."""
         # A field that is not set is left out: older studies do not know the fields of today.
         space = self.space.model_dump(mode="json", exclude=_NOT_DECISIVE, exclude_none=True)
+        if not self.space.tunes or self.space.tuning_steps == _BEFORE["tuning_steps"]:
+            del space["tuning_steps"]
         return {
             "space": space,
             "weights": self.weights,
@@ -123,6 +126,19 @@ class Definition:
         content = {k: v for k, v in self.json().items() if k not in _WHEREABOUTS}
         content["space"]["budget"].pop("table", None)  # where it lies
         return digest(content)
+
+
+def as_begun(request: Request) -> Request:
+    """Return a request that tunes weights as the study that it resumes did, unless its space says.
+
+    Raises:
+        StudyError: there is no study to resume, or its definition is damaged.
+    """
+    space = request.space
+    if not request.resume or "tuning_steps" in space.model_fields_set:
+        return request
+    steps = Definition.read(Folder(request.out)).space.tuning_steps
+    return replace(request, space=space.model_copy(update={"tuning_steps": steps}))
 
 
 def digest(content: Any) -> str:

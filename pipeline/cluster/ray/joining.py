@@ -17,7 +17,6 @@ from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,  # as `ray start` does when it joins a cluster
 )
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
-from ray.exceptions import RayError
 
 from pipeline.cluster.process import own_signals, quiet, short_folder
 from pipeline.errors import ClusterError
@@ -33,6 +32,7 @@ NO_TOKEN = (
 )
 _TOKEN = re.compile("authenticat|auth token|token auth|AUTH_TOKEN", re.IGNORECASE)
 RULE = "`cluster` must be the address of a running Ray cluster"
+STARTS = "Ray must start on this machine within half a minute (try again when it is less busy)"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise it warns of a change to come
@@ -112,8 +112,12 @@ def _init(address: str, **options: Any) -> None:
             patient = {name: os.environ.get(name, value) for name, value in PATIENT.items()}
             options["runtime_env"] = {"env_vars": patient}  # of workers, before they import torch
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except ClusterError:
+        raise
+    except Exception as error:  # Ray raises no narrower one where it starts too slowly
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        if address == "local":
+            raise ClusterError(f"{STARTS}, but it did not: {reason}") from error
         if _TOKEN.search(f"{reason} {''.join(said)}"):
             reason = NO_TOKEN
         raise ClusterError(f"{RULE}, but got {address}: {reason}") from error

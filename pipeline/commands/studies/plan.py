@@ -14,7 +14,7 @@ from pipeline.data import ImageSource, Preprocessing, drawn_counts
 from pipeline.data.classes import read_classes
 from pipeline.forecast.forecast import Choices, Drawn, Forecast, Workers, limits_in_words
 from pipeline.forecast.probe import probe
-from pipeline.forecast.resources import memory_taken, resources_of
+from pipeline.forecast.resources import check_memory, memory_taken, resources_of
 from pipeline.forecast.work import Work, steps_of
 from pipeline.preparation.costs.limits import limits_of
 from pipeline.preparation.models import device, load_model, with_num_classes
@@ -28,6 +28,7 @@ from pipeline.preparation.study import (
     parameters_of,
 )
 from pipeline.proposals import read_trials
+from pipeline.study.definition import as_begun
 from pipeline.study.folder import Folder, check_folder, check_unlocked
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request
@@ -71,16 +72,17 @@ def plan(request: Request, means: Means | None = None, display: Display | None =
     means, shown = means or Means(), display or SilentDisplay()
     base = memory_taken()
     space = with_num_classes(request.space, request.num_classes, request.weights)
-    request, folder = replace(request, space=space), Folder(request.out)
+    request, folder = as_begun(replace(request, space=space)), Folder(request.out)
     check_folder(folder, request.resume)
     check_unlocked(folder)
     model = _model(request, shown)
     work, sources, notes = _work(request, model, shown)
     execution = execution_of(request, model, tuple(work.layers))
-    workers = workers_of(means)
+    workers, image = workers_of(means), sources[SEARCH].read(0)[0].nbytes
+    needed = resources_of(work, parameters_of(model), image, base)
+    check_memory(needed, 0 if means.cluster else means.workers or 1)
     shown.step("trying this machine for two seconds")
     rates = probe(space, model, sources[SEARCH], execution, workers.threads)
-    image = sources[SEARCH].read(0)[0].nbytes
     return Forecast(
         space=space.name,
         model=space.model.name,
@@ -95,7 +97,7 @@ def plan(request: Request, means: Means | None = None, display: Display | None =
         studies=means.seeds,
         ended=work.ended,
         workers=workers,
-        resources=resources_of(work, parameters_of(model), image, base),
+        resources=needed,
         places=_places(request, means),
         notes=notes,
     )

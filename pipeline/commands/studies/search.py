@@ -19,11 +19,13 @@ from pipeline.commands.machine.surroundings import surroundings
 from pipeline.commands.studies.driving import Driving
 from pipeline.commands.studies.result import Result
 from pipeline.files import write_json
+from pipeline.forecast.resources import check_memory, memory_taken, resources_of
+from pipeline.forecast.work import Work
 from pipeline.preparation.models import device
 from pipeline.preparation.prepare import Preparation, prepare
 from pipeline.preparation.sealing import seal_old
 from pipeline.preparation.starts import baselines, front_baselines
-from pipeline.preparation.study import Study
+from pipeline.preparation.study import SEARCH, Study, parameters_of
 from pipeline.proposals import Proposals
 from pipeline.reports.progress import TerminalDisplay
 from pipeline.reports.sentences import title
@@ -109,7 +111,9 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     >>> len(result.trials)
     5
     """
+    base = memory_taken()
     study = replace(Study.create(request, display, cluster.check), shared=shared_folder())
+    _check_memory(study, request, cluster, base)
     tracker = PatientTracker(tracker, display.warn, str(request.out))
     with exclusive(study.folder, request.resume):
         system = surroundings()
@@ -133,6 +137,16 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
             tracker.interrupt()
             raise
     return Result.of(study)
+
+
+def _check_memory(study: Study, request: Request, cluster: Cluster, base: int) -> None:
+    """Refuse a search that this machine cannot hold; others of a cluster are not known."""
+    counts = {purpose: len(images) for purpose, images in study.images.items()}
+    work = Work(request, study.model, study.layers, study.limits, counts)
+    image = study.images[SEARCH].loaded()[:1].nbytes
+    elsewhere = getattr(cluster, "address", None) is not None
+    workers = 0 if elsewhere else getattr(cluster, "workers", None) or 1
+    check_memory(resources_of(work, parameters_of(study.model), image, base), workers)
 
 
 def _begun(study: Study, system: Mapping[str, str], resume: bool, display: Display) -> Study:

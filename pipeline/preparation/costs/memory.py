@@ -3,17 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from igq.correction.discrepancy import KEPT
 from igq.correction.gram import BATCH_SIZE
 from igq.correction.gram import MEMORY as GRAMS
-from igq.correction.tuning import ACTIVATIONS, KEPT, SAVED_PER_OUTPUT
 from igq.layer import Layer, block_and_place
 from igq.sensitivities.predicted import MEMORY as ERRORS
 from pipeline.evaluation.objective import MEMORY as PREFIXES
 
 FLOAT = 4
 """Bytes of a number."""
-BASE = 700 * 2**20
+BASE = 900 * 2**20
 """Bytes of Python, torch and Ray in a process (measured on Linux, CPU)."""
+ROUNDED_PER_OUTPUT = 41
+"""Values that a block's rounding takes, for each value of its output, with those that the heap does
+not give back (measured for ViT-B: docs/reports/0041-correction-cost.md)."""
+COUNTS = 6
+"""Numbers of groups whose errors are held at once (a rough figure)."""
 HELD = 6
 """Copies of a layer's largest activation that a forward pass holds at once (our choice)."""
 
@@ -61,24 +66,31 @@ def memory(layers: Sequence[Layer], parameters: int, load: Load) -> Memory:
     largest = max(FLOAT * m.tokens * max(m.channels, m.outputs) for m in layers)
     codes = parameters * load.weight_bits
     common = BASE + images + model
-    trials = common + model + codes + PREFIXES + HELD * load.chunk * largest
-    errors = min(ERRORS, sum(FLOAT * m.tokens * m.channels for m in layers) * load.search)
-    sensitivities = common + 2 * model + errors + HELD * load.chunk * largest
+    trials = common + 2 * model + codes + PREFIXES + HELD * load.chunk * largest
+    sensitivities = common + 2 * model + max(_predicting(layers, load), HELD * load.chunk * largest)
     return Memory(_correction(layers, model, common, load), sensitivities, trials)
 
 
+def _predicting(layers: Sequence[Layer], load: Load) -> int:
+    """Return the bytes of the errors of some images, and of what their gradients need."""
+    each = COUNTS * sum(FLOAT * m.tokens * m.channels for m in layers)
+    errors = min(ERRORS, each * load.search)
+    images = max(1, errors // each)
+    return errors + images * sum(_outputs(layers)) * ROUNDED_PER_OUTPUT
+
+
 def _correction(layers: Sequence[Layer], model: int, common: int, load: Load) -> int:
-    """Return the bytes of correcting: a full, a tuned and a dequantized model, and activations."""
+    """Return the bytes of correcting: a full, a tuned and a dequantized model, and activations.
+
+    Rounding takes more than tuning, which uses again what the heap has kept of it.
+    """
     batch = min(BATCH_SIZE, load.calibration)
-    outputs = _outputs(layers)
-    kept = sum(outputs) * load.calibration
-    activations = sum(outputs) * batch * SAVED_PER_OUTPUT
-    if activations > ACTIVATIONS:  # one block's at a time
-        activations = max(outputs, default=0) * batch * SAVED_PER_OUTPUT
+    outputs = sum(_outputs(layers))
+    kept = outputs * load.calibration
     sizes = [2 * FLOAT * m.channels**2 for m in layers if m.weighted]
     grams = max(min(GRAMS, sum(sizes)), max(sizes, default=0)) + 5 * max(sizes, default=0)
-    tuning = activations + (kept if kept <= KEPT else 0)
-    return common + 3 * model + max(grams, tuning)
+    rounding = outputs * batch * ROUNDED_PER_OUTPUT + max(grams, kept if kept <= KEPT else 0)
+    return common + 3 * model + rounding
 
 
 def _outputs(layers: Sequence[Layer]) -> list[int]:

@@ -13,8 +13,9 @@ import igq
 from igq import Candidates, Corrected, InvalidArgumentError, UnsupportedModelError
 from igq.arithmetic.affine import QuantizedTensor
 from igq.arithmetic.rounding import output_error
-from igq.correction import STEPS, correction_passes, grams, vectors
+from igq.correction import correction_passes, grams, vectors
 from igq.quantized import assemble, quantize_weights
+from igq.scheme import TUNING_STEPS
 from igq.vit import stages
 
 
@@ -25,7 +26,7 @@ def rounded(vit: nn.Module, candidates: Candidates, images: Tensor) -> Corrected
 
 @pytest.fixture(scope="module")
 def corrected(vit: nn.Module, candidates: Candidates, images: Tensor) -> Corrected:
-    return igq.correct(vit, candidates, images, 4, steps=STEPS)
+    return igq.correct(vit, candidates, images, 4, steps=TUNING_STEPS)
 
 
 def with_groups(made: Corrected, candidates: Candidates, num_groups: int) -> nn.Module:
@@ -194,8 +195,8 @@ class TestMemory:
         ("place", "value"),
         [
             ("igq.correction.gram.MEMORY", 1),  # the layers one by one
-            ("igq.correction.tuning.KEPT", 0),  # full-precision outputs in every step
-            ("igq.correction.tuning.ACTIVATIONS", 0),  # activations twice
+            ("igq.correction.discrepancy.KEPT", 0),  # full-precision outputs in every step
+            ("igq.correction.discrepancy.ACTIVATIONS", 0),  # activations twice
         ],
     )
     def test_weights_are_the_same(

@@ -205,7 +205,7 @@ KEYS: tuple[tuple[dict[str, Any], str], ...] = (
     ),
     (
         {"colour": "red"},
-        "every key must be a known one, but got colour='red'.\n  The keys are description, model, weights, images, weight_bits, activation_bits, weight_method, softmax_method, input_method, rotation, assignment, num_groups, tied, budget, max_bops, max_size, calibration_images, search_images, final_images, validation_images, sensitivity_images, trials.",
+        "every key must be a known one, but got colour='red'.\n  The keys are description, model, weights, images, weight_bits, activation_bits, weight_method, tuning_steps, softmax_method, input_method, rotation, assignment, num_groups, tied, budget, max_bops, max_size, calibration_images, search_images, final_images, validation_images, sensitivity_images, trials.",
     ),
     ({"name": "mine"}, "`name` must be left out, it is the file's name, but got name='mine'."),
     ({"images": 3}, "`images` must be a valid string, but got images=3."),

@@ -21,8 +21,8 @@ def simulate(trials: int, noise: float, seed: int = 0) -> tuple[np.ndarray, Evid
 
 class TestEvidence:
     def test_a_trial_is_compared_with_others_on_the_images_that_it_saw(self) -> None:
-        logs = [np.array(row) for row in ([1.0, 8.0], [2.0, 9.0], [1.0])]
-        deviations, images = Evidence.of([[0], [1], [2]], logs).deviations
+        logs = np.array([[1.0, 8.0], [2.0, 9.0], [1.0, np.nan]])
+        deviations, images = Evidence(np.array([[0], [1], [2]]), logs).deviations
         assert images.tolist() == [2, 2, 1]
         assert deviations[1] - deviations[0] == pytest.approx(1.0)
         assert deviations[2] == pytest.approx(1.0 - 4 / 3)

@@ -10,10 +10,17 @@ import torch
 from torch import nn
 
 from igq import Execution
-from igq.scheme import Assignment, InputMethod, Rotation, SoftmaxMethod
+from igq.scheme import Assignment, InputMethod, Rotation, SoftmaxMethod, WeightMethod
 from pipeline.errors import StudyError
 from pipeline.files import read_json, write_json
-from pipeline.study.definition import Definition, check_same, digest, fingerprint, space_of
+from pipeline.study.definition import (
+    Definition,
+    as_begun,
+    check_same,
+    digest,
+    fingerprint,
+    space_of,
+)
 from pipeline.study.folder import Folder, check_folder
 from pipeline.study.request import Request, Sampler
 
@@ -48,6 +55,7 @@ def changed(definition: Definition, what: str) -> Definition:
         "input_method": {"space": space(update={"input_method": InputMethod.CHANNELS})},
         "rotation": {"space": space(update={"rotation": Rotation.NONE})},
         "search_images": {"space": space(update={"search_images": 9})},
+        "tuning_steps": {"space": space(update={"tuning_steps": 7})},
         "final_images": {"space": space(update={"final_images": 0})},
         "weight_bits": {"space": space(update={"weight_bits": 8})},
         "num_groups": {"space": space(update={"num_groups": (1, 2)})},
@@ -177,6 +185,57 @@ class TestCheckSame:
             Assignment.NEAREST,
         )
         assert (space.input_method, space.rotation) == (InputMethod.CHANNELS, Rotation.NONE)
+
+
+@pytest.fixture
+def corrected(definition: Definition) -> Definition:
+    space = definition.space.model_copy(update={"weight_method": WeightMethod.CORRECTED})
+    return replace(definition, space=space)
+
+
+class TestAsBegun:
+    """A study is tuned by as many steps as when it began, whatever the default has become."""
+
+    def test_steps_decide_where_weights_are_tuned(
+        self, definition: Definition, corrected: Definition
+    ) -> None:
+        assert changed(definition, "tuning_steps").key == definition.key  # nearest codes
+        assert changed(corrected, "tuning_steps").key != corrected.key
+
+    @pytest.mark.parametrize("steps", [0, 7, 60])
+    def test_steps_are_read_as_they_were_written(
+        self, corrected: Definition, tmp_path: Path, steps: int
+    ) -> None:
+        space = corrected.space.model_copy(update={"tuning_steps": steps})
+        replace(corrected, space=space).write(Folder(tmp_path))
+        assert Definition.read(Folder(tmp_path)).space.tuned_steps == steps
+
+    def resumed(self, definition: Definition, folder: Path, **named: int) -> int:
+        definition.write(Folder(folder))
+        space = definition.space.model_copy()
+        space.__pydantic_fields_set__.discard("tuning_steps")
+        space = space.model_copy(update=named)
+        return as_begun(Request(space, folder, resume=True)).space.tuning_steps
+
+    def test_a_study_of_before_the_setting_goes_on_with_60(
+        self, corrected: Definition, tmp_path: Path
+    ) -> None:
+        old = changed(corrected, "tuning_steps")
+        old = replace(old, space=old.space.model_copy(update={"tuning_steps": 60}))
+        assert "tuning_steps" not in old.json()["space"]
+        assert self.resumed(old, tmp_path) == 60
+
+    def test_a_study_goes_on_with_its_own(self, corrected: Definition, tmp_path: Path) -> None:
+        assert self.resumed(changed(corrected, "tuning_steps"), tmp_path) == 7
+
+    def test_a_space_that_names_them_is_not_overruled(
+        self, definition: Definition, tmp_path: Path
+    ) -> None:
+        assert self.resumed(definition, tmp_path, tuning_steps=9) == 9
+
+    def test_a_new_study_takes_the_default(self, definition: Definition, tmp_path: Path) -> None:
+        request = Request(definition.space, tmp_path)
+        assert as_begun(request) is request
 
 
 class TestCheckFolder:

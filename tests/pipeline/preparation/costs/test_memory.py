@@ -25,6 +25,17 @@ def test_larger_models_take_more_and_fit_the_machines_that_they_are_meant_for() 
     assert tiny.most < 4 * GIB
     assert tiny.trials < base.trials < 4 * GIB
     assert tiny.correction < base.correction < 8 * GIB
+    large = memory(*layers_of(1024, 24, 16), LOAD)
+    assert base.correction < large.correction < 16 * GIB
+    assert base.trials < large.trials < 6 * GIB
+
+
+@pytest.mark.slow
+def test_statements_are_near_what_was_measured() -> None:
+    """Of 4 blocks as wide as ViT-B, 8 images (docs/reports/0041-correction-cost.md)."""
+    arguments = layers_of(768, 4, 12)
+    stated = memory(*arguments, replace(LOAD, search=8, calibration=8, chunk=1))
+    assert 1 / 1.3 < stated.correction / (2.45 * GIB) < 1.3
 
 
 def test_more_images_and_bits_take_more() -> None:

@@ -1,0 +1,70 @@
+"""Memory that a machine has or has not: a search that cannot be held is refused beforehand."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import pipeline
+from pipeline.commands.studies.plan import Means, plan
+from pipeline.commands.studies.search import run
+from pipeline.errors import StudyError
+from pipeline.forecast.resources import Resources, check_memory, memory_there
+from pipeline.study.progress import SilentDisplay
+from pipeline.study.request import Request
+
+GB = 10**9
+NEEDED = Resources(
+    driver=2 * GB,
+    worker=4 * GB,
+    further=3 * GB,
+    memory_left=None,
+    memory_there=11 * GB,
+    disk=0,
+    disk_left=None,
+)
+PLACE = "pipeline.forecast.resources"
+
+
+def test_as_many_workers_as_fit_are_named() -> None:
+    check_memory(NEEDED, workers=2)
+    with pytest.raises(
+        StudyError,
+        match=r"^this machine must hold the search, which takes about 2\.0 GB and 4\.0 GB for the "
+        r"first of 3 workers, 3\.0 GB for each other, but has 11\.0 GB: take --workers 2\.$",
+    ):
+        check_memory(NEEDED, workers=3)
+
+
+def test_where_none_fits_another_machine_is_named() -> None:
+    with pytest.raises(StudyError, match=r"has 5\.0 GB: take a smaller model .* or --cluster"):
+        check_memory(replace(NEEDED, memory_there=5 * GB), workers=1)
+
+
+def test_a_system_that_tells_nothing_refuses_nothing() -> None:
+    check_memory(replace(NEEDED, memory_there=None), workers=99)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("max\n", 8192), ("4096\n", 4096), ("9999", 8192)])
+def test_a_container_has_no_more_than_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, expected: int
+) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:   8 kB\nMemAvailable:   3 kB\n")
+    (tmp_path / "limit").write_text(limit)
+    monkeypatch.setattr(f"{PLACE}.MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(f"{PLACE}.LIMIT", tmp_path / "limit")
+    assert memory_there() == expected
+
+
+def test_plan_and_search_refuse_before_anything_is_written(
+    make_request: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request()
+    monkeypatch.setattr("pipeline.forecast.probe.EACH", 0.02)
+    monkeypatch.setattr(f"{PLACE}.memory_there", lambda: GB)
+    with pytest.raises(StudyError, match="this machine must hold the search"):
+        plan(request, Means(workers=1))
+    with pytest.raises(StudyError, match="this machine must hold the search"):
+        run(request, pipeline.InProcess(), pipeline.InMemoryTracker(), SilentDisplay())
+    assert not request.out.exists()

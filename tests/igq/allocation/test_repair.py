@@ -151,6 +151,10 @@ class TestRepair:
         cost, size = {"a": {1: 1, 2: 2, 3: 3}}, {"a": {1: 5, 2: 5, 3: 5}}
         assert repaired(cost, size, (2, 5), {"a": 3}) == {(2,)}
 
+    def test_a_layer_grows_past_a_setting_that_does_not_fit(self) -> None:
+        cost, size = {"a": {1: 1, 2: 2, 3: 3}}, {"a": {1: 5, 2: 9, 3: 7}}
+        assert repaired(cost, size, (3, 8), {"a": 1}) == {(3,)}
+
     def test_generators_of_other_seeds_change_other_layers(self) -> None:
         limits = TABLE.limit(uniform=2)
         start = alike(TABLE.layers, 8)

@@ -114,6 +114,15 @@ class TestFit:
         other = torch.stack(fit_bounds(ranges * unit + shift, [4], assignment)[4])
         torch.testing.assert_close(other, one * unit + shift, rtol=1e-5, atol=1e-5 * unit)
 
+    @pytest.mark.parametrize("assignment", Assignment)
+    def test_ranges_that_all_occur_three_times_are_fitted_alike(
+        self, assignment: Assignment
+    ) -> None:
+        ranges = random_ranges(0)
+        once, thrice = (fit_bounds(r, [2, 8], assignment) for r in (ranges, ranges.repeat(3, 1, 1)))
+        for g in (2, 8):
+            torch.testing.assert_close(torch.stack(thrice[g]), torch.stack(once[g]))
+
     def test_each_of_the_clusters_far_from_each_other_gets_a_group(self) -> None:
         ends = torch.tensor([[-1.0, 1], [-5, 2], [-3, 9], [-20, 6], [-11, 30], [-40, 41]])
         jitter = torch.linspace(-0.1, 0.1, 5)[:, None, None]

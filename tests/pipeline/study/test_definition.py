@@ -172,10 +172,10 @@ class TestCheckSame:
         ):
             check_same(Folder(tmp_path), definition)
 
-    def test_such_a_study_is_exported_as_it_was_computed(self, definition: Definition) -> None:
-        written = definition.json()
+    def test_such_a_study_is_exported_as_it_was_computed(self, corrected: Definition) -> None:
+        written = corrected.json()
         assert space_of(written).model_dump(exclude={"weights", "images", "trials"}) == (
-            definition.space.model_dump(exclude={"weights", "images", "trials"})
+            corrected.space.model_dump(exclude={"weights", "images", "trials"})
         )
         for later in ("softmax_method", "assignment", "input_method", "rotation"):
             del written["space"][later]

@@ -47,10 +47,15 @@ class _Rows:
     @classmethod
     def of(cls, rows: int, layers: int, images: int) -> "_Rows":
         """Return rows without a trial."""
-        seen, whole = np.zeros((2, rows), dtype=bool)
-        costs, kls, means = np.full((3, rows), np.nan)
-        places = np.zeros((rows, layers), dtype=int)
-        return cls(seen, whole, costs, kls, means, places, np.full((rows, images), np.nan))
+        return cls(
+            seen=np.zeros(rows, dtype=bool),
+            whole=np.zeros(rows, dtype=bool),
+            costs=np.full(rows, np.nan),
+            kls=np.full(rows, np.nan),
+            means=np.full(rows, np.nan),
+            places=np.zeros((rows, layers), dtype=int),
+            logs=np.full((rows, images), np.nan),
+        )
 
     def fitting(self, rows: int, images: int) -> "_Rows":
         """Return the same with room for so many trials and images."""

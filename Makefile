@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast coverage faults benchmarks fuzz check check-native docs outside gpu-check
+.PHONY: help install demo test test-fast coverage faults benchmarks fuzz mutation check check-native docs outside gpu-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ SECONDS := 300
 fuzz: $(INSTALLED) ## let atheris try the readers of files from outside: 5 minutes each, or SECONDS=30
 	$(BIN)/python -m pip install --quiet atheris
 	$(BIN)/python -m tests.fuzz $(SECONDS) $(READERS)
+
+# Shapes are checked for what survives without: tests take three times as long with it.
+mutation: $(INSTALLED) ## change the numerical core, one place at a time, and list changes no test notices: hours
+	rm -f out/mutation.jsonl
+	JAXTYPING_DISABLE=1 $(BIN)/python -m tests.mutation
+	$(BIN)/python -m tests.mutation
 
 check: $(INSTALLED) ## style, types, the imports' architecture, the documentation and pinned versions
 	$(BIN)/ruff check

@@ -18,6 +18,7 @@ from igq.costs import (
     profile_json,
     profile_of,
 )
+from igq.costs.latency import MOST_MS
 from igq.costs.ties import Tie
 
 FC1 = Layer("blocks.0.fc1", Kind.LINEAR, tokens=2, channels=3, outputs=5)
@@ -184,6 +185,12 @@ def test_a_file_that_breaks_a_rule_is_refused_by_rule_and_value(
     content = change(copy.deepcopy(profile_json(PROFILE)))
     with pytest.raises(ProfileError, match=said):
         profile_of(content)
+
+
+def test_the_longest_time_that_is_believed_is_a_time() -> None:
+    assert Timing(MOST_MS, 0.0).median_ms == MOST_MS
+    with pytest.raises(ProfileError, match="must be a time"):
+        Timing(2 * MOST_MS, 0.0)
 
 
 def test_each_field_is_needed() -> None:

@@ -31,6 +31,12 @@ def written_down(x: Tensor, num_groups: int, bits: int) -> Tensor:
     return torch.cat(parts).view(x.shape)
 
 
+@pytest.mark.parametrize("channels", [216, 264, 768])
+def test_cells_of_any_width_have_their_own_extremes(channels: int) -> None:
+    x = noise(2, 3, channels)
+    assert torch.equal(fake_quantize_contiguous(x, 24, 4), written_down(x, 24, 4))
+
+
 @pytest.mark.slow
 @given(channels=st.integers(1, 100), groups=st.integers(1, 40), bits=st.sampled_from([2, 4, 8]))
 def test_it_is_what_one_would_write_down(channels: int, groups: int, bits: int) -> None:

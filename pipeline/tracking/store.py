@@ -1,6 +1,7 @@
 """An MLflow server or store: opened, its experiment found or made, its runs found by a tag."""
 
 import hashlib
+import logging
 import os
 import tempfile
 import time
@@ -26,6 +27,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.tracking._tracking_service import utils
 
+# Whatever it logs there, a stack and a statement of SQL, it raises as well; we tell it in one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 ATTEMPTS, PAUSE = 6, 1.0
 """Attempts to open a store that another process makes, and seconds after the first of them."""
 IMPATIENT = {

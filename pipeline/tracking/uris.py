@@ -129,10 +129,8 @@ def try_sqlite(uri: str) -> None:
 def refusal(uri: str, error: BaseException) -> TrackingError:
     """Return the error for a store that cannot be reached or written."""
     reason = str(error) or type(error).__name__
-    link: BaseException | None = error
-    while link is not None:  # the system's own words, if any, say most in least
+    for link in _chain(error):  # the system's own words, if any, say most in least
         reason = getattr(link, "strerror", None) or reason
-        link = link.__cause__ or link.__context__
     message = (
         "`tracking` must be the URI of a reachable MLflow server or store, but got "
         f"{uri}: {reason.splitlines()[0].rstrip('.')}"
@@ -147,3 +145,13 @@ def refusal(uri: str, error: BaseException) -> TrackingError:
     else:
         message += ". Start it, or mend the URI; without --tracking a store in --out is used."
     return TrackingError(without_password(message))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that it came from; they may lead back to one another."""
+    met: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in met:
+        yield link
+        met.add(id(link))
+        link = link.__cause__ or link.__context__

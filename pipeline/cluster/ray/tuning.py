@@ -42,6 +42,7 @@ MANY = 2**20
 def run_trials(task: Task, feed: ProposalFeed, share: Share, watch: Watch) -> None:
     """Run trials on the connected cluster, while there is room, until the feed has no more."""
     proposals = Proposals(feed, watch.room)
+    failed: Exception | None = None
     sent = {"task": task, "share": share, "wanted": versions()}
     try:
         with tempfile.TemporaryDirectory(prefix="igq-") as folder:
@@ -63,7 +64,9 @@ def run_trials(task: Task, feed: ProposalFeed, share: Share, watch: Watch) -> No
                 verbose=0,
             )
     except _FeedError as error:
-        raise error.args[0] from None
+        failed = error.args[0]
+    if failed is not None:  # raised here it does not follow from what carried it
+        raise failed
 
 
 class IgqTrial(tune.Trainable):

@@ -54,6 +54,10 @@ def allocations(task: Task) -> list[igq.Allocation]:
     return [igq.Allocation.of(num_groups) for num_groups in uniform + varied]
 
 
+LONG = 900
+"""Images of a trial that takes several messages of its worker, each half a second of work."""
+
+
 @dataclass
 class FakeFeed:
     """Proposes a list, records every call, and stops a trial after the chunk named for it."""
@@ -185,7 +189,7 @@ def test_an_error_of_the_feed_reaches_the_caller(cluster: Cluster) -> None:
 
 @pytest.mark.ray
 def test_killed_workers_lose_nothing(head: Head) -> None:
-    task = make_task(images=60, chunk_size=1)
+    task = make_task(images=LONG, chunk_size=1)
     feed = FakeFeed(allocations(task)[:3])
     killed: list[int] = []
 
@@ -201,7 +205,7 @@ def test_killed_workers_lose_nothing(head: Head) -> None:
 
     assert killed
     assert sorted(feed.finished) == [(0, None), (1, None), (2, None)]
-    assert max(len(reports) for reports in feed.reports.values()) > 60  # one began again
+    assert max(len(reports) for reports in feed.reports.values()) > LONG  # one began again
     for number, allocation in enumerate(feed.allocations):
         last = dict(feed.reports[number])
         wanted = dict(expected(task, allocation))
@@ -211,7 +215,7 @@ def test_killed_workers_lose_nothing(head: Head) -> None:
 
 @pytest.mark.ray
 def test_a_trial_that_loses_every_worker_finishes_with_an_error(head: Head) -> None:
-    task = make_task(images=60, chunk_size=1)
+    task = make_task(images=LONG, chunk_size=1)
     feed = FakeFeed(allocations(task)[:1])
     killed: set[int] = set()
 

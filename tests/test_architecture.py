@@ -107,6 +107,7 @@ def test_a_command_that_computes_nothing_loads_nothing_heavy(arguments: list[str
     assert run_python(code).endswith("heavy:\n")
 
 
+@pytest.mark.slow
 def test_the_names_of_igq_load_no_more_than_they_need() -> None:
     code = "import sys, igq; igq.evaluate; print(*({'timm', 'scipy'} & set(sys.modules)))"
     assert run_python(code) == "\n"

@@ -190,6 +190,7 @@ def test_a_study_is_kept_from_start_to_finish(backend: Backend) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_trial_recorded_twice_is_kept_once_as_it_first_was(backend: Backend) -> None:
     tracker = backend.open()
     tracker.start(STUDY)
@@ -218,6 +219,7 @@ def test_an_interrupted_study_continues_with_nothing_twice(backend: Backend) -> 
     assert backend.kept().trials == {0: ("complete", None), 1: ("pruned", None)}
 
 
+@pytest.mark.slow
 def test_a_finished_study_may_finish_again(backend: Backend) -> None:
     for number in (0, 1):
         tracker = backend.open()

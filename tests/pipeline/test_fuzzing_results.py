@@ -116,6 +116,7 @@ def test_damaged_artifacts(
     assert (message is None) == (broken == content), "a damaged file was taken"
 
 
+@pytest.mark.slow
 @seed(SEED + 14)
 @FUZZ
 @given(edits=LISTS)

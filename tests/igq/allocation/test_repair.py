@@ -115,6 +115,7 @@ class TestRepair:
             if place + 1 < len(known) and costs[known[place + 1]] - costs[kept[name]] <= room:
                 assert steps[name] == 1  # a layer that could still grow has grown already
 
+    @pytest.mark.slow
     @given(tables(), st.integers(0, 2**32))
     @FEW
     def test_the_least_budget_leaves_the_cheapest_allocation(
@@ -302,6 +303,7 @@ class TestTwoLimits:
         table = limits.table
         assert all(table.cost(n, after[n]) >= table.cost(n, before[n]) for n in before)
 
+    @pytest.mark.slow
     @given(sized_problems())
     @FEW
     def test_a_limit_that_all_keep_changes_nothing(self, problem: Problem) -> None:

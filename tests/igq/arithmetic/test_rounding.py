@@ -32,6 +32,7 @@ def damped(gram: Tensor) -> Tensor:
     return gram + DAMPING * gram.diagonal().mean() * torch.eye(len(gram))
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000), bits=st.integers(2, 8))
 def test_no_output_channel_errs_more_than_with_the_nearest_codes(seed: int, bits: int) -> None:
     weight, gram = drawn(seed)
@@ -107,6 +108,7 @@ def test_errors_are_passed_on_alike_however_many_inputs_go_together(
     assert torch.equal(parts.scale, whole.scale)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000), bits=st.integers(2, 4))
 def test_no_share_of_the_range_would_be_better_where_inputs_are_independent(
     seed: int, bits: int

@@ -37,6 +37,7 @@ def test_quantizing_a_dequantized_weight_with_its_own_parameters_changes_nothing
     assert torch.equal(fake_quantize(once, scale, zero_point, bits), once)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 1000))
 def test_permuting_output_channels_permutes_the_codes(seed: int) -> None:
     weight = random_weight(seed, (5, 40))

@@ -158,6 +158,7 @@ def test_an_artifact_keeps_what_was_corrected(
     assert torch.equal(read(images), made(images))
 
 
+@pytest.mark.slow
 def test_gradients_are_off_in_what_is_given_back(corrected: Corrected) -> None:
     assert not any(p.requires_grad for p in corrected.model.parameters())
     assert not any(w.scale.requires_grad for w in corrected.weights.values())
@@ -191,6 +192,7 @@ def test_cpu_and_gpu_correct_alike(
 class TestMemory:
     """Less memory takes more passes, and gives the same weights."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("place", "value"),
         [

@@ -84,6 +84,7 @@ class TestFit:
         far, near, nearest = (objective(ranges, q.lower, q.upper) for q in fitted.values())
         assert far >= near >= nearest
 
+    @pytest.mark.slow
     @given(seed=SEEDS)
     def test_the_order_of_slices_does_not_matter(self, seed: int) -> None:
         ranges = random_ranges(seed)

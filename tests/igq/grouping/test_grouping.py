@@ -37,6 +37,7 @@ class TestAssignment:
         ranges = torch.tensor([[-1.0, 1.2], [-0.9, 4.0], [-0.1, 1.0], [-9.0, 9.0]])
         assert assign(ranges, groups, Assignment.NEAREST).tolist() == [0, 1, 2, 1]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("assignment", Assignment)
     @given(seed=SEEDS, num_groups=st.integers(1, 6))
     def test_permuting_slices_permutes_the_assignment(
@@ -48,6 +49,7 @@ class TestAssignment:
         assert torch.equal(quantizer.assign(x[..., order]), quantizer.assign(x)[..., order])
         assert torch.equal(quantizer(x[..., order]), quantizer(x)[..., order])
 
+    @pytest.mark.slow
     @given(seed=SEEDS)
     def test_no_image_influences_another(self, seed: int) -> None:
         x = random_activation(seed, (3, 5, 12))

@@ -41,6 +41,7 @@ def test_a_sensitivity_is_the_kl_of_the_model_in_which_that_layer_alone_is_quant
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_the_batch_size_does_not_matter(
     vit: nn.Module,

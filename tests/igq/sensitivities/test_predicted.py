@@ -20,6 +20,7 @@ def vit(make_vit: Make) -> nn.Module:
     return make_vit(depth=2)
 
 
+@pytest.mark.slow
 def test_predicted_sensitivities_are_those_measured_where_errors_are_small(
     vit: nn.Module, images: Tensor
 ) -> None:

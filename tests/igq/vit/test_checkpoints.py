@@ -46,6 +46,7 @@ class TestCreate:
         torch.save({wrapper: tensors_of(vit), "epoch": 3}, file)
         assert torch.equal(create(NAME, TINY, file)(images), vit(images))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
     @pytest.mark.parametrize(
         "name", ["deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224"]

@@ -140,6 +140,7 @@ class TestNames:
         assert torch.equal(loaded(images), vit(images))
         assert told[-1].endswith(f": {spare} is left out, as the model has no such part.")
 
+    @pytest.mark.slow
     def test_swin_s_buffers_are_left_out(self, tmp_path: Path) -> None:
         name = "swin_tiny_patch4_window7_224"
         swin = timm.create_model(name, img_size=64, num_classes=5).eval()

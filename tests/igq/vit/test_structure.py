@@ -209,6 +209,7 @@ class TestStages:
             x = stage(x)
         assert torch.equal(x, quantized(images))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["plain", "distilled", "swin", "beit", "eva-02-split"])
     def test_a_layer_is_part_of_the_stage_that_it_names(
         self, make: Make, noise_for: Callable[..., Tensor], name: str

@@ -34,6 +34,7 @@ class Reversed:
         yield from Here().map(shared, parts[::-1], progress)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [True, False])
 @pytest.mark.parametrize("count", [2, 3])
 def test_scores_do_not_depend_on_who_measures(

@@ -311,6 +311,7 @@ class TestBaselines:
         given = baselines(run(), trials, seed=0)
         assert [origin for origin, _ in given].count(Origin.RANDOM) == drawn
 
+    @pytest.mark.slow
     def test_a_random_one_is_no_other_start(self, run: Prepare) -> None:
         prepared = run()
         for seed in range(20):

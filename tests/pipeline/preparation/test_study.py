@@ -71,6 +71,7 @@ class TestOpen:
         run(request, InProcess(), InMemoryTracker(), display)
         return request
 
+    @pytest.mark.slow
     def test_it_is_the_study_that_was_created(self, request_run: Request, display: Display) -> None:
         opened = Study.open(request_run.out)
         written = json.loads((request_run.out / "study.json").read_text())
@@ -80,6 +81,7 @@ class TestOpen:
         assert opened.final() is not None
         assert opened.calibration.candidates_file.exists()
 
+    @pytest.mark.slow
     def test_other_weights_are_refused(
         self, request_run: Request, write_space: Callable[..., Path], tmp_path: Path
     ) -> None:
@@ -87,6 +89,7 @@ class TestOpen:
         with pytest.raises(StudyError, match="`weights` must be those that were searched"):
             Study.open(request_run.out, other)
 
+    @pytest.mark.slow
     def test_weights_may_have_been_moved(self, request_run: Request, tmp_path: Path) -> None:
         assert request_run.space.weights is not None
         moved = request_run.space.weights.rename(tmp_path / "moved.safetensors")

@@ -65,6 +65,7 @@ def shown(layers: tuple[Layer, ...], trial: Make) -> Shown:
     return Shown(trials, BUDGET, layers, trials[1], ROWS, final, {"measured": table})
 
 
+@pytest.mark.slow
 def test_figures_are_pictures(shown: Shown, tmp_path: Path) -> None:
     written = write_figures(tmp_path / "figures", shown)
     names = ["search.png", "groups.png", "sensitivity.png", "final.png", "comparison.png"]

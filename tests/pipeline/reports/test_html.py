@@ -103,6 +103,7 @@ def test_a_study_that_has_not_ended_says_so(page: Page) -> None:
     assert "The study did not note it." in report.text
 
 
+@pytest.mark.slow
 def test_several_studies_stand_side_by_side(page: Page) -> None:
     report = read(html([page, replace(page, title="another")]))
     assert report.headings[0] == "Overview"
@@ -115,6 +116,7 @@ def test_a_page_is_for_light_dark_paper_and_telephones(page: Page) -> None:
         assert rule in text
 
 
+@pytest.mark.slow
 def test_commands_have_an_option_a_line(page: Page) -> None:
     report = read(html([replace(page, commands=["igq search demo --trials 4 --seed 0"])]))
     assert "igq search demo \\\n  --trials 4 \\\n  --seed 0" in report.text
@@ -129,6 +131,7 @@ def test_a_definition_reads_as_a_person_would_write_it(demo_study: Path, tmp_pat
     assert "{'" not in text
 
 
+@pytest.mark.slow
 def test_many_trials_stay_far_below_five_megabytes(page: Page, trial: Any) -> None:
     many = [*page.shown.trials, *(trial(n, (1.0 + n % 7,)) for n in range(2, 1000))]
     assert len(html([replace(page, shown=replace(page.shown, trials=many))])) < 1_000_000

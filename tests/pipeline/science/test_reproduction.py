@@ -72,6 +72,7 @@ class TestReproduce:
         assert "W6A6" in printed
         assert "(0.979)" in printed
 
+    @pytest.mark.slow
     def test_calibration_images_are_kept_out_of_the_evaluation(self, folder: Path) -> None:
         experiment = Experiment(("digits",), "digits", folder, (6,), ("fixed 8",), seeds=3)
         (cell,) = reproduce(experiment, QUIET)
@@ -131,6 +132,7 @@ class TestReproduce:
         columns = ("fixed 8", "upper bound")
         return Experiment(("digits",), "digits", folder, (6,), columns, 2, 40, scheme=scheme)
 
+    @pytest.mark.slow
     def test_the_same_experiment_gives_the_same_numbers(self, folder: Path) -> None:
         experiment = Experiment(
             ("digits",), "digits", folder, (4,), ("allocated 8",), seeds=1, most_images=20

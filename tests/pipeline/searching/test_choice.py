@@ -69,6 +69,7 @@ class TestChoose:
         against = {0: 0.9, 1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}
         assert choose(kls, against) == 0
 
+    @pytest.mark.slow
     def test_where_they_are_alike_the_prediction_decides(self) -> None:
         """Of finalists that differ by little, as much as is predicted, few images tell little."""
         thetas = [0.00, 0.02, 0.04, 0.06, 0.08, 0.10, 0.12, 0.14]
@@ -80,6 +81,7 @@ class TestChoose:
             losses["unknown"].append(thetas[choose(kls)])
         assert fmean(losses["known"]) < 0.7 * fmean(losses["unknown"])
 
+    @pytest.mark.slow
     def test_a_prediction_without_sense_hardly_harms(self) -> None:
         generator = np.random.default_rng(0)
         losses: dict[str, list[float]] = {"known": [], "unknown": []}

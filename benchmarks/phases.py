@@ -30,6 +30,7 @@ from igq.evaluation import log_probabilities
 from igq.layer import grouped
 from igq.progress import Progress, silent
 from igq.quantized import quantize_weights
+from igq.scheme import TUNING_STEPS
 from igq.sensitivities import predicted_batches, predicted_passes, sensitivity_passes
 from pipeline.cluster import Cluster, InProcess
 from pipeline.cluster.ray import RayCluster
@@ -196,7 +197,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=["vit_tiny_patch16_224"])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=TUNING_STEPS)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--only", nargs="+", choices=PHASES, default=PHASES, help="of the phases")
     return parser.parse_args()

@@ -57,8 +57,8 @@ def main(tests: Sequence[str]) -> int:
 
 
 def _words(tests: Sequence[str]) -> list[str]:
-    usual = "-q -p no:cacheprovider --capture=sys -m fast --basetemp=/tmp/mutation"
-    return [*usual.split(), *tests]
+    usual = "-q -p no:cacheprovider --capture=sys --basetemp=/tmp/mutation"
+    return [*usual.split(), "-m", "fast or slow", *tests]
 
 
 def _run_afresh(mutant: Mutant, words: list[str]) -> int:

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,19 +14,23 @@ from pipeline.errors import StudyError
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Give a draft to write; it becomes `path` if all goes well, and vanishes if not.
+    """Give a draft to write, a file or a folder; it becomes `path` or vanishes.
 
     Raises:
         StudyError: the folder cannot be written.
     """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            draft = Path(folder) / path.name
-            yield draft
-            os.replace(draft, path)
+        yield draft
+        os.replace(draft, path)
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise StudyError(
+            f"{path.parent} must be writable, but is not: {error.strerror}."
+        ) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -36,15 +40,8 @@ def write_json(path: Path, content: Any) -> None:
         StudyError: the folder cannot be written.
     """
     text = json.dumps(content, indent=1, allow_nan=False)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(path) as draft:
         draft.write_text(text)
-        os.replace(draft, path)  # no folder for the draft: a seal is written after each trial
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise _not_writable(path, error) from error
 
 
 def read_json(path: Path) -> Any:
@@ -59,7 +56,3 @@ def read_json(path: Path) -> Any:
         raise StudyError(f"a study must hold {path.name}, but {path.parent} has none.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} could not be read: {error}") from error
-
-
-def _not_writable(path: Path, error: OSError) -> StudyError:
-    return StudyError(f"{path.parent} must be writable, but is not: {error.strerror}.")

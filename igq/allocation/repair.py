@@ -36,7 +36,7 @@ def repair(
     """
     limits.check()
     settings = {name: limits.settings(name) for name in limits.names}
-    costs = limits.steps
+    costs = limits.setting_costs
     place = {name: known.index(allocation[name]) for name, known in settings.items()}
     free = list(settings)[first:]
     room = limits.room(allocation)

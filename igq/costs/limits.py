@@ -94,7 +94,7 @@ class Limits:
         return {name: self.table.settings(name) for name in self.names}
 
     @cached_property
-    def steps(self) -> Mapping[str, Float[np.ndarray, "settings limits"]]:
+    def setting_costs(self) -> Mapping[str, Float[np.ndarray, "settings limits"]]:
         """The costs of each layer's settings, cheapest first, by each limit that can be broken."""
         tables = [limit.table for limit in self.bounded]
         return {

@@ -74,7 +74,7 @@ def repaired(
     most: tuple[int, int],
     start: dict[str, int],
 ) -> set[tuple[int, ...]]:
-    """What repairs of ten seeds make of an allocation within two limits."""
+    """Return the allocations that repair makes with ten seeds, within two limits."""
     tables = table_of(cost), table_of(size, unit=Unit.BYTES)
     limits = Limits(tuple(map(Limit, tables, most)))
     made = [repair(Allocation.of(start), limits, seeded(seed)) for seed in range(10)]

@@ -1,4 +1,4 @@
-"""What is said of a store that cannot be reached or written."""
+"""The error for a store that cannot be reached or written names the reason."""
 
 from pipeline.errors import StudyError
 from pipeline.tracking.uris import refusal

@@ -85,8 +85,12 @@ gpu-check: $(INSTALLED) ## check and time a GPU: run it first wherever there is 
 	$(BIN)/pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu_check --device cuda --json out/gpu_check.json
 
+# uv takes a minute where pip takes four; pip follows settings that uv does not know, such as a mirror's.
+WANTED := pip install --quiet --editable '.[dev,docs]' --constraint constraints.txt
+export UV_SYSTEM_CERTS := true
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into .venv (again only when pyproject.toml or constraints.txt change)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]' --constraint constraints.txt
+	$(BIN)/pip install --quiet uv --constraint constraints.txt && $(BIN)/uv $(WANTED) --python .venv \
+	|| { echo "uv could not: pip installs it, in some minutes"; $(BIN)/$(WANTED); }
 	@touch $@

@@ -7,8 +7,7 @@ sleep, so that all else is the driver's. A thread stands for each worker; a tria
 are one message. Busy is the share of the workers' time in trials; at work is what the driver
 computes, without waits for the disk or for a core. Then a study of many trials of 60 layers: the
 driver's memory, the time of a proposal, the journal's size, and the time until the study is open
-again. Last, trials of a few milliseconds on workers of Ray: what the driver's process computes for
-each, Ray Tune included, and what of it is ours.
+again.
 """
 
 import argparse
@@ -17,15 +16,12 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
+from time import perf_counter
 
 import numpy as np
 import optuna
-import torch
 from optuna.trial import FrozenTrial
 
 import igq
@@ -33,10 +29,6 @@ from benchmarks.real import machine
 from igq import Limits, Observation, Options
 from igq.allocation import random_allocation
 from igq.costs import bops_table
-from igq.evaluation import log_probabilities
-from igq.quantized import quantize_weights
-from pipeline.cluster.ray import RayCluster
-from pipeline.evaluation.task import Task
 from pipeline.proposals import Proposals
 from pipeline.proposals.encoding import Encoding
 from pipeline.proposals.samplers import WithinLimits
@@ -47,7 +39,6 @@ from pipeline.study.trials import Proposal
 from pipeline.tracking import InMemoryTracker
 
 GROUPS = (2, 4, 6, 8, 10, 12, 16, 24)
-DIGITS = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10, "depth": 2}
 CHUNKS = 8
 MEASURED = 40
 """The surrogate's trials at the end of a study of many: the others are drawn at random."""
@@ -165,66 +156,8 @@ def many(trials: int, depth: int, images: int, limits: Limits) -> None:
     print(f"| memory of the driver, both studies open | {most:.2f} GiB |")
 
 
-class Watched:
-    """A feed that notes when trials end, and the time that it takes itself."""
-
-    def __init__(self, feed: Driver) -> None:
-        self.feed = feed
-        self.ended: list[tuple[float, float, float]] = []
-        """Wall, the process's time and the feed's own, in seconds, at the end of each trial."""
-        self._own = 0.0
-
-    def next(self) -> Proposal | None:
-        with self._measured():
-            return self.feed.next()
-
-    def report(self, number: int, chunk: int, observation: Observation) -> bool:
-        with self._measured():
-            return self.feed.report(number, chunk, observation)
-
-    def finish(self, number: int, seconds: float, error: str | None = None, node: str = "") -> None:
-        with self._measured():
-            self.feed.finish(number, seconds, error, node)
-        self.ended.append((perf_counter(), process_time(), self._own))
-
-    @contextmanager
-    def _measured(self) -> Iterator[None]:
-        start = time.thread_time()
-        yield
-        self._own += time.thread_time() - start
-
-
-def task_of_digits() -> Task:
-    """Return trials of a few milliseconds."""
-    model = igq.create("vit_tiny_patch16_224", DIGITS).eval()
-    images = torch.randn(8, 1, 8, 8)
-    observed = igq.observe(model, images, igq.Scheme.PAPER)
-    candidates = igq.fit(observed, num_groups=(2, 4), bits=4)
-    weights, reference = {4: quantize_weights(model, 4)}, log_probabilities(model, images)
-    return Task(model, weights, candidates, images, reference, len(images))
-
-
-def on_ray(trials: int, workers: int) -> None:
-    """Print the time that the driver's process takes a trial, once the workers have started."""
-    task = task_of_digits()
-    options = Options((4,), (4,), (2, 4))
-    limits = bops_table(task.candidates.layers, igq.Scheme.PAPER, options).limit(uniform=4)
-    with tempfile.TemporaryDirectory(prefix="igq-") as folder:
-        proposals = proposals_of(Path(folder), limits)
-        plan = Plan(trials, len(task.images), limits.budget)
-        watched = Watched(Driver(proposals, InMemoryTracker(), plan))
-        RayCluster(workers=workers).run(task, watched)
-    first, last = watched.ended[trials // 4], watched.ended[-1]
-    each = 1e3 / (len(watched.ended) - 1 - trials // 4)
-    wall, process, own = (each * (b - a) for a, b in zip(first, last, strict=True))
-    print(
-        f"\n{trials} trials of {len(limits.names)} layers on {workers} workers of Ray, ms a trial:"
-    )
-    print(f"{wall:.1f} by the clock, {process:.1f} of the driver's process, {own:.1f} in the feed")
-
-
 def main() -> None:
-    """Print the tables."""
+    """Print both tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--seconds", type=float, nargs="+", default=[0.05, 0.5, 5.0])
@@ -232,7 +165,6 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=8, help="trials of each sleeping worker")
     parser.add_argument("--depth", type=int, default=12, help="blocks, of 5 layers each")
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--on-ray", type=int, default=400, help="trials on two Ray workers")
     options = parser.parse_args()
     limits = limits_of(options.depth)
     print(machine())
@@ -244,7 +176,6 @@ def main() -> None:
             busy, each, work = sleeping(workers, seconds, options.each * workers, limits)
             print(f"| {workers} | {seconds:g} | {busy:.0%} | {each:.1f} | {work:.1f} |", flush=True)
     many(options.trials, options.depth, options.images, limits)
-    on_ray(options.on_ray, workers=2)
 
 
 if __name__ == "__main__":

@@ -32,12 +32,13 @@ COMMANDS = {
     "reading": "--model digits --images 40 --workers 1 --rounds 1",
     "phases": "--models digits --images 8 --steps 2 --trials 2 --workers 1",
     "proposal_time": "--trials 20 --depth 2 --images 4",
-    "scaling": "--workers 2 --seconds 0.01 --trials 60 --depth 2 --images 8 --each 3 --on-ray 8",
+    "scaling": "--workers 2 --seconds 0.01 --trials 60 --depth 2 --images 8 --each 3",
     "search_images": "--images 4 --passes 24 --seeds 1",
     "search_vs_plain": "--trials 3 --plain-trials 1 --validation-images 8",
     "sensitivities": SMALL,
     "tracking": "--trials 6 --depth 1",
     "tracking_share": "--rounds 1 --trials 2 --far 0 --trials-alone",
+    "workers": "--models digits --trials 8 --images 8",
 }
 PARTS = {"__init__", "real", "plain", "gpu_agreement", "delayed"}
 
@@ -53,7 +54,7 @@ LONG = {"exhaustive", "neighbours", "phases", "search_images", "tracking_share"}
 def marked(name: str) -> pytest.MarkDecorator:
     if name in LONG:
         return pytest.mark.long
-    return pytest.mark.ray if name in {"scaling", "search_vs_plain"} else pytest.mark.slow
+    return pytest.mark.ray if name in {"search_vs_plain", "workers"} else pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=marked(n)) for n in COMMANDS])

@@ -29,6 +29,8 @@ class Part:
     argument: Any
     passes: Number
     """Image-forward-passes that take about as long."""
+    corrects: bool = False
+    """Whether it corrects weights, which takes more memory than the rest."""
 
 
 @runtime_checkable

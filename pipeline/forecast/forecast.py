@@ -52,6 +52,8 @@ class Workers:
     """The address of a Ray cluster; None: Ray is started on this machine."""
     at_once: int
     """Trials that run at once without sharing a core."""
+    held: bool = False
+    """Whether memory, not cores, allows no more."""
 
 
 @dataclass(frozen=True)

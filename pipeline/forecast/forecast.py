@@ -66,7 +66,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a search takes, before it starts. Seconds, memory and disk are estimates."""
+    """The needs of a search, before it starts. Seconds, memory and disk are estimates."""
 
     space: str
     model: str

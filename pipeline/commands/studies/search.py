@@ -45,7 +45,7 @@ from pipeline.tracking.uris import noted
 from search_spaces import SearchSpace, load
 
 BEGUN = ("processor", "threads", "torch")
-"""What the sums of a study depend on, beside its definition."""
+"""Names of all that the sums of a study depend on, beside its definition."""
 NONCE = 12
 """Digits that tell a study from others with the same definition."""
 

@@ -1,4 +1,4 @@
-"""What hypothesis tries on readers of files from outside.
+"""Settings of hypothesis for readers of files from outside.
 
 The seed is kept, so that every run tries the same; `IGQ_FUZZ=100000` tries that many, and
 `IGQ_FUZZ_SEED=1` tries others.

@@ -119,11 +119,12 @@ def _register(
 
 
 def _after(path: Path, format: str) -> str:
-    """Return the command that an exported model is tried with: only `native` is read by igq."""
+    """Return the commands that an exported model is tried with: only `native` is read by igq."""
     formats = format.split(",")
     if "native" not in formats:
         return f"igq verify {path if len(formats) == 1 else path / formats[0]}"
-    return f"igq evaluate {path if len(formats) == 1 else path / 'native'} --images DIR"
+    native = path if len(formats) == 1 else path / "native"
+    return f"igq evaluate {native} --images DIR, igq run {native} IMAGE, or igq bench {native}"
 
 
 def evaluate(

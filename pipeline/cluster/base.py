@@ -1,10 +1,11 @@
 """Clusters: places where trials run. This process is the smallest."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from pipeline.cluster.evaluator import Evaluator, Report
 from pipeline.cluster.feed import ProposalFeed
+from pipeline.cluster.placement import WorkerMemory
 from pipeline.evaluation.task import Task
 from pipeline.evaluation.work import Here, Workers
 
@@ -18,6 +19,19 @@ class Cluster(Workers, Protocol):
 
         Raises:
             ClusterError: the workers cannot be reached.
+        """
+
+    @property
+    def workers_here(self) -> int:
+        """The fewest workers that this machine must hold; 0 where others do the work."""
+
+    def holding(self, memory: WorkerMemory, left: int | None) -> Self:
+        """Return the cluster with no more workers than fit into memory; a number given stays.
+
+        `left` are the bytes that this machine has for workers; None where it does not tell.
+
+        Raises:
+            ClusterError: no machine of the cluster holds one, or it cannot be reached.
         """
 
     def run(self, task: Task, feed: ProposalFeed) -> None:
@@ -41,6 +55,15 @@ class InProcess(Here):
 
     def check(self) -> None:
         """Return at once: there is nothing to reach."""
+
+    @property
+    def workers_here(self) -> int:
+        """This process works by itself."""
+        return 1
+
+    def holding(self, memory: WorkerMemory, left: int | None) -> Self:
+        """Return the same: there is one trial at a time."""
+        return self
 
     def run(self, task: Task, feed: ProposalFeed) -> None:
         """Evaluate proposals one by one until there are no more."""

@@ -15,7 +15,7 @@ from igq.progress import Progress
 WORTH_WORKERS = 10**12
 """Multiplications above which workers save more than their start takes (our choice)."""
 Compute = Callable[[Any, Any, str, Progress], Any]
-"""What all parts share, the part's own argument, the device, and the progress -> its result."""
+"""A function of everything that all parts share, the part's own argument, device and progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,8 @@ class Part:
     argument: Any
     passes: Number
     """Image-forward-passes that take about as long."""
+    corrects: bool = False
+    """Whether it corrects weights, which takes more memory than the rest."""
 
 
 @runtime_checkable

@@ -52,6 +52,8 @@ class Workers:
     """The address of a Ray cluster; None: Ray is started on this machine."""
     at_once: int
     """Trials that run at once without sharing a core."""
+    held: bool = False
+    """Whether memory, not cores, allows no more."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a search takes, before it starts. Seconds, memory and disk are estimates."""
+    """The needs of a search, before it starts. Seconds, memory and disk are estimates."""
 
     space: str
     model: str

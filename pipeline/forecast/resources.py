@@ -5,6 +5,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from igq import WeightMethod
+from pipeline.cluster.placement import WorkerMemory
 from pipeline.data.draw import KEPT
 from pipeline.errors import StudyError
 from pipeline.evaluation.objective import MEMORY
@@ -36,15 +38,30 @@ class Resources:
     driver: int
     """Memory of this process."""
     worker: int
-    """Memory of the worker that corrects the weights, which takes the most."""
+    """Memory of a worker that corrects weights, which takes the most."""
     further: int
     """Memory of each other worker."""
     memory_left: int | None
+    """Memory that this process and new ones may take."""
     memory_there: int | None
     """All the memory of this machine, or of the container that this process may not leave."""
     disk: int
     """Bytes that the study's folder grows to."""
     disk_left: int | None
+    corrections: int = 1
+    """Workers that correct weights at once, at most."""
+
+    @property
+    def of_workers(self) -> WorkerMemory:
+        """The memory of workers beside this process."""
+        return WorkerMemory(self.further, self.worker, self.corrections)
+
+    @property
+    def for_workers(self) -> int | None:
+        """Bytes for workers beside this process, enough for one: less was refused."""
+        if self.memory_left is None:
+            return None
+        return max(self.memory_left - self.driver, self.worker)
 
 
 def resources_of(work: Work, parameters: int, image_bytes: int, base: int) -> Resources:
@@ -61,18 +78,21 @@ def resources_of(work: Work, parameters: int, image_bytes: int, base: int) -> Re
     bits = len(work.request.space.options.weight_bits)
     load = Load(images[SEARCH], images[CALIBRATION], image_bytes, chunk, bits)
     taken = memory(work.layers, parameters, load)
+    corrects = work.request.space.weight_method is not WeightMethod.NEAREST
+    further = max(taken.sensitivities, taken.trials)
     rivals = 2 * work.trials if work.rivals else 0
     journal = A_TRIAL * (images[SEARCH] + len(work.layers)) * (work.trials + rivals)
     codes = parameters * bits
     disk = codes + journal + TRACKED * work.trials + EMPTY_STORE
     return Resources(
         driver=base + COPIES * weights + held + kept,
-        worker=taken.most,
-        further=max(taken.sensitivities, taken.trials),
+        worker=taken.most if corrects else further,
+        further=further,
         memory_left=memory_left(),
         memory_there=memory_there(),
         disk=disk,
         disk_left=disk_left(work.request.out),
+        corrections=bits if corrects else 1,
     )
 
 
@@ -84,16 +104,16 @@ def check_memory(needed: Resources, workers: int) -> None:
 
     >>> check_memory(Resources(10**9, 2 * 10**9, 10**9, None, 16 * 10**9, 0, None), workers=2)
     """
-    there, own = needed.memory_there, needed.driver + (needed.worker if workers else 0)
-    if there is None or own + max(0, workers - 1) * needed.further <= there:
+    there, memory = needed.memory_there, needed.of_workers
+    if there is None or needed.driver + memory.of(workers) <= there:
         return
-    room = 1 + (there - own) // needed.further
+    room = memory.room(there - needed.driver, workers)
+    first = "the first" if needed.corrections == 1 else f"each of the first {needed.corrections}"
     way = "take a smaller model or fewer images, or --cluster with machines that have more"
     raise StudyError(
         f"this machine must hold the search, which takes about {size_of(needed.driver)} and "
-        f"{size_of(needed.worker)} for the first of {workers} workers, {size_of(needed.further)} "
-        f"for each other, but has {size_of(there)}: "
-        f"{f'take --workers {room}' if room > 0 else way}."
+        f"{size_of(needed.worker)} for {first} of {workers} workers, {size_of(needed.further)} "
+        f"for each other, but has {size_of(there)}: {f'take --workers {room}' if room else way}."
     )
 
 
@@ -120,8 +140,9 @@ def memory_taken() -> int:
 
 
 def memory_left() -> int | None:
-    """Return the bytes that new processes may take; None where the system does not tell."""
-    return _told("MemAvailable:")
+    """Return the bytes that this process and new ones may take; None where nothing tells."""
+    free, there = _told("MemAvailable:"), memory_there()
+    return None if free is None or there is None else min(free + memory_taken(), there)
 
 
 def memory_there() -> int | None:

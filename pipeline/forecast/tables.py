@@ -52,10 +52,12 @@ def resources_lines(forecast: Forecast) -> Iterator[str]:
     if forecast.compiled:
         yield "Blocks are compiled: the first time takes up to half a minute more."
     needed = forecast.resources
+    at_once = needed.corrections
+    correcting = "the worker" if at_once == 1 else f"each of {at_once} workers"
     yield workers_line(forecast.workers)
     yield (
         f"Memory: about {size_of(needed.driver)} for this process, {size_of(needed.worker)} for "
-        f"the worker that corrects weights, {size_of(needed.further)} for each other"
+        f"{correcting} that corrects weights, {size_of(needed.further)} for each other"
         f"{_left(needed.memory_left)}"
     )
     yield f"Disk: about {size_of(forecast.studies * needed.disk)}{_left(needed.disk_left)}"
@@ -68,6 +70,8 @@ def workers_line(workers: Workers) -> str:
 
     >>> workers_line(Workers(2, 1, None, 2))
     'Workers: 2 on this machine, each with 1 thread'
+    >>> workers_line(Workers(2, 4, None, 2, held=True))
+    'Workers: 2 on this machine, each with 4 threads; its free memory holds no more'
     """
     threads = f"{workers.threads} thread{'s' * (workers.threads != 1)}"
     if workers.cluster is not None:
@@ -76,7 +80,8 @@ def workers_line(workers: Workers) -> str:
             "not tried: times are as if they were like this one"
         )
     shared = "" if workers.at_once == workers.count else f", which share {workers.at_once} cores"
-    return f"Workers: {workers.count} on this machine, each with {threads}{shared}"
+    held = "; its free memory holds no more" if workers.held else ""
+    return f"Workers: {workers.count} on this machine, each with {threads}{shared}{held}"
 
 
 def time_of(seconds: Number) -> str:

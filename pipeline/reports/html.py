@@ -43,9 +43,9 @@ class Page:
     """Validation images; 0 where the search has not come to its end."""
     reference_top1: float | None
     definition: Mapping[str, str]
-    """What the study is, in words."""
+    """The study's definition, in words."""
     system: Mapping[str, str]
-    """What it ran on; empty for a study that did not note it."""
+    """The system that it ran on; empty for a study that did not note it."""
     commands: Sequence[str]
     """Command lines that make the study again, and export its best."""
 

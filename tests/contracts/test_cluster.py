@@ -19,6 +19,7 @@ from igq import Observation, Unit
 from igq.evaluation import log_probabilities
 from igq.quantized import quantize_weights
 from pipeline.cluster import Cluster, InProcess
+from pipeline.cluster.placement import WorkerMemory
 from pipeline.cluster.ray import RETRIES, RayCluster
 from pipeline.cluster.ray.joining import connected
 from pipeline.cluster.ray.nodes import check_nodes
@@ -264,7 +265,8 @@ def test_without_a_number_there_is_a_worker_for_each_core(head: Head) -> None:
     feed = FakeFeed(allocations(task)[:3])
     most: list[int] = []
     feed.on_report = lambda: most.append(len(head.workers()))
-    RayCluster(head.address).run(task, feed)
+    memory = WorkerMemory(each=1e8, correcting=2e8)
+    RayCluster(head.address).holding(memory, left=None).run(task, feed)
     assert max(most) == 1  # the cluster has one core
     assert len(feed.finished) == 3
 

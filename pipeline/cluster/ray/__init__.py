@@ -1,17 +1,15 @@
 """Workers of a Ray cluster. The one door to Ray."""
 
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
-import torch
 from ray import cloudpickle
 
 from igq import InvalidArgumentError
 from igq.progress import Progress
 from pipeline.cluster.feed import ProposalFeed
-from pipeline.cluster.placement import Machine, Share, rooms, share_of
+from pipeline.cluster.placement import NO_MEMORY, Machine, Share, WorkerMemory, rooms, share_of
 from pipeline.cluster.ray.joining import connected
 from pipeline.cluster.ray.nodes import check_nodes, machines
 from pipeline.cluster.ray.parts import parts_on_ray
@@ -37,9 +35,13 @@ class RayCluster:
     part of, or the `host:port` of its head."""
     workers: int | None = None
     """How many trials run at once. None: as many as there is room for, while nodes come and go:
-    one for each GPU or fraction of it, otherwise one for each CPU."""
+    one for each GPU or fraction of it, otherwise one for each CPU, if memory holds as many."""
     gpus_per_worker: float | None = None
     """Fractions share a GPU. None: one GPU each where the cluster has any, otherwise none."""
+    memory: WorkerMemory = NO_MEMORY
+    """The memory that bounds workers where no number is given."""
+    left: int | None = None
+    """Bytes for workers where Ray is started on this machine; None: Ray's own estimate."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -59,6 +61,24 @@ class RayCluster:
                 self._share(machines())
                 check_nodes(versions())
 
+    @property
+    def workers_here(self) -> int:
+        """The workers asked for on this machine, one at least; none where a cluster is joined."""
+        return 0 if self.address is not None else self.workers or 1
+
+    def holding(self, memory: WorkerMemory, left: int | None) -> Self:
+        """Return the cluster with no more workers than fit into memory; a number given stays.
+
+        Raises:
+            ClusterError: no machine of the cluster holds one, or it cannot be reached.
+        """
+        if self.workers is not None:
+            return self
+        most = int(memory.of(int(Machine.here().cpus)))  # more is not needed, and Ray takes no None
+        held = replace(self, memory=memory, left=most if left is None else min(left, most))
+        held.count()
+        return held
+
     def count(self) -> int:
         """Return how many parts of work are computed at once, as far as is known before Ray starts.
 
@@ -68,7 +88,7 @@ class RayCluster:
         if self.workers is not None:
             return self.workers
         if self.address is None:
-            there = [_here()]
+            there = [Machine.here(float("inf") if self.left is None else self.left)]
         else:
             with connected(self.address):
                 there = machines()
@@ -85,14 +105,14 @@ class RayCluster:
         self, shared: Any, parts: Sequence[Part], progress: Progress
     ) -> Iterator[tuple[Part, Any]]:
         """Yield each part with its result as it ends; a part whose worker died runs again."""
-        with connected(self.address, len(cloudpickle.dumps(shared))) as connection:
+        with connected(self.address, len(cloudpickle.dumps(shared)), self.left) as connection:
             share = self._share(machines())
             with watched(lambda: self.room(share), connection.lost) as watch:
                 yield from parts_on_ray(shared, parts, watch, share, progress)
 
     def run(self, task: Task, feed: ProposalFeed) -> None:
         """Evaluate proposals, `workers` at a time, until there are no more."""
-        with connected(self.address, len(cloudpickle.dumps(task))) as connection:
+        with connected(self.address, len(cloudpickle.dumps(task)), self.left) as connection:
             share = self._share(machines())
             with watched(lambda: self.room(share), connection.lost) as watch:
                 run_trials(task, feed, share, watch)
@@ -102,9 +122,4 @@ class RayCluster:
         return self.workers or sum(rooms(machines(), share).values())
 
     def _share(self, there: list[Machine]) -> Share:
-        return share_of(there, self.workers, self.gpus_per_worker)
-
-
-def _here() -> Machine:
-    """Return this machine, as far as is known without Ray."""
-    return Machine("here", len(os.sched_getaffinity(0)), torch.cuda.device_count())
+        return share_of(there, self.workers, self.gpus_per_worker, self.memory)

@@ -74,10 +74,13 @@ def _end_with(error: Exception) -> None:
 
 
 @contextmanager
-def connected(address: str | None, size: int = 0) -> Iterator[Connection]:
+def connected(
+    address: str | None, size: int = 0, memory: int | None = None
+) -> Iterator[Connection]:
     """Join a cluster and leave it afterwards, or start Ray here and stop it afterwards.
 
-    Ray that is started here has room for objects of `size` bytes.
+    Ray that is started here has room for objects of `size` bytes, and `memory` bytes for workers;
+    None: its own estimate.
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -85,8 +88,8 @@ def connected(address: str | None, size: int = 0) -> Iterator[Connection]:
     connection = Connection()
     try:
         if address is None:
-            room = {"object_store_memory": 2 * size + 2**27, "_temp_dir": short_folder()}
-            _init("local", include_dashboard=False, **room)
+            room = {"object_store_memory": 2 * size + 2**27, "_memory": memory}
+            _init("local", include_dashboard=False, _temp_dir=short_folder(), **room)
         else:
             if address != "auto":
                 _check_answers(address)

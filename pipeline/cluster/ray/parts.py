@@ -28,22 +28,27 @@ def parts_on_ray(
         ClusterError: workers were lost again and again, or the head.
     """
     kept = ray.put(shared)
-    task = ray.remote(_compute).options(
-        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES
-    )
+    task = ray.remote(_compute)
     queue = sorted(parts, key=lambda part: part.passes)
     total, done = sum(part.passes for part in parts), 0.0
     running: dict[Any, Part] = {}
     while queue or running:
         while queue and len(running) < max(1, watch.room()):
             part = queue.pop()
-            running[task.remote(kept, part, share)] = part
+            running[task.options(**_options(share, part)).remote(kept, part, share)] = part
         ended = _first_ended(running, watch)
         part = running.pop(ended)
         result = _result(ended, part)
         done += part.passes
         progress(done / total)
         yield part, result
+
+
+def _options(share: Share, part: Part) -> dict[str, Any]:
+    """Return what Ray keeps for a part, and how often it begins it again."""
+    memory = share.memory.correcting if part.corrects else share.memory.each
+    kept = {"num_cpus": share.cpus, "num_gpus": share.gpus, "memory": memory or None}
+    return {**kept, "max_retries": RETRIES}
 
 
 def _first_ended(running: Iterable[Any], watch: Watch) -> Any:

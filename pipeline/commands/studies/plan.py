@@ -5,11 +5,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 
 import igq
 from igq import layers
+from pipeline.cluster.placement import NO_MEMORY, Machine, WorkerMemory, rooms, share_of
 from pipeline.data import ImageSource, Preprocessing, drawn_counts
 from pipeline.data.classes import read_classes
 from pipeline.forecast.forecast import Choices, Drawn, Forecast, Workers, limits_in_words
@@ -46,7 +46,7 @@ class Means:
     """
 
     workers: int | None = None
-    """Trials at once; None: one for each GPU, or else for each core."""
+    """Trials at once; None: one for each GPU, or else for each core, if memory holds as many."""
     cluster: str | None = None
     tracking: str | None = None
     """An MLflow URI; None: a store in the study's folder."""
@@ -78,9 +78,9 @@ def plan(request: Request, means: Means | None = None, display: Display | None =
     model = _model(request, shown)
     work, sources, notes = _work(request, model, shown)
     execution = execution_of(request, model, tuple(work.layers))
-    workers, image = workers_of(means), sources[SEARCH].read(0)[0].nbytes
-    needed = resources_of(work, parameters_of(model), image, base)
+    needed = resources_of(work, parameters_of(model), sources[SEARCH].read(0)[0].nbytes, base)
     check_memory(needed, 0 if means.cluster else means.workers or 1)
+    workers = workers_of(means, needed.of_workers, needed.for_workers)
     shown.step("trying this machine for two seconds")
     rates = probe(space, model, sources[SEARCH], execution, workers.threads)
     return Forecast(
@@ -103,14 +103,21 @@ def plan(request: Request, means: Means | None = None, display: Display | None =
     )
 
 
-def workers_of(means: Means) -> Workers:
-    """Return the processes that trials run in; on this machine they share its cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
-    count = means.workers or torch.cuda.device_count() or cores
+def workers_of(means: Means, memory: WorkerMemory = NO_MEMORY, left: int | None = None) -> Workers:
+    """Return the processes that trials run in; on this machine they share its cores.
+
+    `left` are its bytes for workers, as far as the system tells.
+    """
+    here = Machine.here(float("inf") if left is None else left)
+    cores = max(1, int(here.cpus))
     if means.cluster is not None:
+        count = means.workers or int(here.gpus) or cores
         return Workers(count, cores, means.cluster, count)
-    return Workers(count, max(1, cores // count), None, min(count, cores))
+    share = share_of([here], means.workers, None, memory)
+    room = sum(rooms([here], share).values())
+    held = means.workers is None and not here.gpus and room < cores
+    count = means.workers or room
+    return Workers(count, share.threads, None, min(count, cores), held)
 
 
 def _model(request: Request, display: Display) -> nn.Module:

@@ -45,7 +45,7 @@ from pipeline.tracking.uris import noted
 from search_spaces import SearchSpace, load
 
 BEGUN = ("processor", "threads", "torch")
-"""What the sums of a study depend on, beside its definition."""
+"""Names of all that the sums of a study depend on, beside its definition."""
 NONCE = 12
 """Digits that tell a study from others with the same definition."""
 
@@ -113,7 +113,7 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     """
     base = memory_taken()
     study = replace(Study.create(request, display, cluster.check), shared=shared_folder())
-    _check_memory(study, request, cluster, base)
+    cluster = _held(study, request, cluster, base)
     tracker = PatientTracker(tracker, display.warn, str(request.out))
     with exclusive(study.folder, request.resume):
         system = surroundings()
@@ -139,14 +139,14 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     return Result.of(study)
 
 
-def _check_memory(study: Study, request: Request, cluster: Cluster, base: int) -> None:
-    """Refuse a search that this machine cannot hold; others of a cluster are not known."""
+def _held(study: Study, request: Request, cluster: Cluster, base: int) -> Cluster:
+    """Return the cluster with as many workers as memory holds; refuse where it holds too few."""
     counts = {purpose: len(images) for purpose, images in study.images.items()}
     work = Work(request, study.model, study.layers, study.limits, counts)
     image = study.images[SEARCH].loaded()[:1].nbytes
-    elsewhere = getattr(cluster, "address", None) is not None
-    workers = 0 if elsewhere else getattr(cluster, "workers", None) or 1
-    check_memory(resources_of(work, parameters_of(study.model), image, base), workers)
+    needed = resources_of(work, parameters_of(study.model), image, base)
+    check_memory(needed, cluster.workers_here)
+    return cluster.holding(needed.of_workers, needed.for_workers)
 
 
 def _begun(study: Study, system: Mapping[str, str], resume: bool, display: Display) -> Study:

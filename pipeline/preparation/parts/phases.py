@@ -33,7 +33,7 @@ PARTS = 4
 
 @dataclass(frozen=True, eq=False)
 class Common:
-    """What all parts of a preparation share; sent to workers once."""
+    """Everything that all parts of a preparation share; sent to workers once."""
 
     model: nn.Module
     """The full-precision model."""

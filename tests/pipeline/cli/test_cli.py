@@ -265,7 +265,8 @@ class TestCommandsInARow:
         assert_done(exported)
         assert re.search(r"KL \d\.\d{4} on search images, \d\.\d{4} in the final", exported.out)
         assert (tmp_path / "artifacts" / "tiny" / "manifest.json").exists()
-        assert "Next: igq evaluate artifacts/tiny --images" in exported.out
+        trying = "evaluate artifacts/tiny --images DIR, igq run artifacts/tiny IMAGE, or igq bench"
+        assert f"Next: igq {trying} artifacts/tiny\n" in exported.out
 
         rows = json.loads(igq("compare", "studies/tiny", "--json").out)[0]["rows"]
         assert [row["name"] for row in rows][:2] == ["best", "uniform"]

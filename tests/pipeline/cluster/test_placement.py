@@ -1,19 +1,25 @@
 """Placement: workers for every GPU or core, and no more."""
 
+from dataclasses import replace
+
 import pytest
 
-from pipeline.cluster.placement import WORKER_MEMORY, Machine, Share, rooms, share_of
+from pipeline.cluster.placement import NO_MEMORY, Machine, Share, WorkerMemory, rooms, share_of
 from pipeline.errors import ClusterError
 
 HEAD = Machine("head", 0)
 SMALL, LARGE = Machine("small", 2), Machine("large", 16)
 ONE_GPU, FOUR_GPUS = Machine("one gpu", 8, 1), Machine("four gpus", 16, 4)
+LARGE_MODEL = WorkerMemory(each=5.5e9, correcting=13e9)
 
 
 def placed(
-    machines: list[Machine], workers: int | None = None, gpus: float | None = None
+    machines: list[Machine],
+    workers: int | None = None,
+    gpus: float | None = None,
+    memory: WorkerMemory = NO_MEMORY,
 ) -> dict[str, int]:
-    return rooms(machines, share_of(machines, workers, gpus))
+    return rooms(machines, share_of(machines, workers, gpus, memory))
 
 
 @pytest.mark.parametrize(
@@ -36,9 +42,47 @@ def test_without_a_number_all_of_a_cluster_is_used(
     assert placed(machines, gpus=gpus) == expected
 
 
-def test_memory_bounds_workers_but_leaves_one() -> None:
-    narrow, tiny = Machine("narrow", 8, memory=3 * WORKER_MEMORY), Machine("tiny", 8, memory=1)
-    assert placed([narrow, tiny]) == {"narrow": 3, "tiny": 1}
+@pytest.mark.parametrize(
+    ("gigabytes", "expected"),
+    [(12.9, 0), (13, 1), (18.4, 1), (18.5, 2), (24, 3), (95.5, 16), (500, 16)],
+)
+def test_a_machine_holds_a_correction_and_workers_that_do_not_correct(
+    gigabytes: float, expected: int
+) -> None:
+    assert LARGE_MODEL.room(gigabytes * 1e9, most=16) == expected
+
+
+def test_each_number_of_weight_bits_is_corrected_beside_the_others() -> None:
+    three = replace(LARGE_MODEL, corrections=3)
+    assert [three.room(size * 1e9, most=16) for size in (26, 38, 39, 50)] == [2, 2, 3, 5]
+
+
+def test_memory_bounds_workers_of_each_machine_by_the_study() -> None:
+    narrow, wide = Machine("narrow", 8, memory=24e9), Machine("wide", 8, memory=100e9)
+    tiny = Machine("tiny", 8, memory=6e9)
+    assert placed([narrow, wide, tiny], memory=LARGE_MODEL) == {"narrow": 3, "wide": 8}
+    assert placed([narrow, wide, tiny]) == {"narrow": 8, "wide": 8, "tiny": 8}
+
+
+def test_workers_that_memory_leaves_share_out_all_cores() -> None:
+    machine = Machine("narrow", 8, memory=24e9)
+    share = share_of([machine], None, None, LARGE_MODEL)
+    assert (share.threads, share.room(machine)) == (2, 3)
+
+
+def test_machines_that_hold_no_worker_are_refused() -> None:
+    small = [Machine("one", 8, memory=4e9), Machine("two", 8, memory=8e9)]
+    with pytest.raises(
+        ClusterError,
+        match=r"must hold a worker, which takes up to 13\.0 GB, but the largest gives 8\.0 GB: ",
+    ):
+        share_of(small, None, None, LARGE_MODEL)
+
+
+def test_a_number_of_workers_and_gpus_are_not_bounded_by_memory() -> None:
+    small = Machine("small", 8, 2, memory=4e9)
+    assert placed([small], gpus=1, memory=LARGE_MODEL) == {"small": 2}
+    assert placed([small], workers=4, gpus=0, memory=LARGE_MODEL) == {"small": 4}
 
 
 def test_workers_without_a_gpu_have_one_thread_whatever_the_machine() -> None:

@@ -1,4 +1,4 @@
-"""What a driver keeps of its process while Ray starts in it."""
+"""A driver keeps its signals, terminal and folder while Ray starts in its process."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a person sees of a study."""
+"""Tables and lines that a person sees of a study."""
 
 import io
 import math

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from igq.progress import Progress
 from pipeline.cluster import InProcess
+from pipeline.cluster.placement import WorkerMemory
 from pipeline.cluster.ray import RayCluster
 from pipeline.evaluation.work import Part
 
@@ -26,6 +28,10 @@ def dying_once(shared: Any, argument: str, device: str, progress: Progress) -> i
     return 7
 
 
+def reserved(shared: Any, argument: Any, device: str, progress: Progress) -> float:
+    return float(ray.get_runtime_context().get_assigned_resources()["memory"])
+
+
 def failing(shared: Any, argument: Any, device: str, progress: Progress) -> None:
     raise ValueError("not this one")
 
@@ -35,9 +41,12 @@ def test_ray_gives_what_this_process_does_and_replaces_a_dead_worker(tmp_path: P
     parts = [Part(str(i), total, i, 1.0 + i) for i in range(5)]
     mine = {part.name: result for part, result in InProcess().map(shared, parts, told.append)}
     died = Part("died", dying_once, str(tmp_path / "marker"), 9.0)
-    theirs = RayCluster(workers=2).map(shared, [*parts, died], told.append)
+    taking = [Part("each", reserved, 0, 1.0), Part("correction", reserved, 0, 1.0, corrects=True)]
+    cluster = RayCluster().holding(WorkerMemory(each=1e8, correcting=2e8), left=3 * 10**8)
+    theirs = cluster.map(shared, [*parts, *taking, died], told.append)
     found = {part.name: result for part, result in theirs}
     assert found.pop("died") == 7
+    assert (found.pop("each"), found.pop("correction")) == (1e8, 2e8)
     assert found == mine
     assert told[-1] == 1.0
 

@@ -1,4 +1,4 @@
-"""What is found on a machine, and what is amiss."""
+"""The doctor says what a machine has, and what is amiss."""
 
 import json
 import os

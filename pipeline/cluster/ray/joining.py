@@ -17,7 +17,7 @@ from ray._private import worker
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,  # as `ray start` does when it joins a cluster
 )
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from pipeline.cluster.process import own_signals, quiet, short_folder
 from pipeline.errors import ClusterError
@@ -36,6 +36,7 @@ NO_TOKEN = (
 _TOKEN = re.compile("authenticat|auth token|token auth|AUTH_TOKEN", re.IGNORECASE)
 RULE = "`cluster` must be the address of a running Ray cluster"
 STARTS = "Ray must start on this machine within half a minute (try again when it is less busy)"
+AUTH_MODE = "RAY_AUTH_MODE"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise it warns of a change to come
@@ -85,7 +86,7 @@ def connected(
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     worker.print_to_stdstream = _unsaid
-    connection = Connection()
+    connection, mode = Connection(), os.environ.get(AUTH_MODE)
     try:
         if address is None:
             room = {"object_store_memory": 2 * size + 2**27, "_memory": memory}
@@ -98,6 +99,20 @@ def connected(
     finally:
         ray.shutdown()
         connection.left()
+        _take_mode(mode)
+
+
+def _take_mode(mode: str | None) -> None:
+    """Have Ray authenticate as this says; None: as it does by itself.
+
+    Ray that is started or joined with a token turns it on for the process, and an open cluster that
+    is joined afterwards takes the driver for dead.
+    """
+    os.environ.pop(AUTH_MODE, None)
+    if mode is not None:
+        os.environ[AUTH_MODE] = mode
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _unsaid(data: object, ignore_prefix: bool) -> None:
@@ -129,7 +144,7 @@ def _open_to_all(address: str) -> bool:
     and every trial is lost.
     """
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    open_mode = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    open_mode = os.environ | {AUTH_MODE: "disabled"}
     try:
         run = subprocess.run(command, env=open_mode, capture_output=True, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:

@@ -1,10 +1,15 @@
 """How a driver learns whether a cluster wants a token, without a cluster."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from ray._private.authentication.authentication_token_setup import _enable_token_auth
+from ray._raylet import AuthenticationTokenLoader, get_authentication_mode
+from ray.exceptions import AuthenticationError
 
 from pipeline.cluster.ray import joining
 from pipeline.errors import ClusterError
@@ -49,6 +54,26 @@ def test_ray_that_does_not_start_in_time_is_told_in_one_line(
     said = "Ray must start on this machine .*less busy.* timed out during startup.$"
     with pytest.raises(ClusterError, match=said), joining.connected(None):
         pass
+
+
+def test_a_token_is_for_one_cluster_and_an_open_one_may_be_joined_afterwards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a search on workers of this machine, then one on a cluster, in one notebook."""
+    token = tmp_path / "token"
+    token.write_text("0" * 32)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr(joining.ray, "init", lambda *_, **options: _enable_token_auth())
+    loader, before = AuthenticationTokenLoader.instance(), get_authentication_mode()
+    with joining.connected(None):
+        assert (os.environ["RAY_AUTH_MODE"], get_authentication_mode()) == ("token", 1)
+        assert loader.has_token()
+        token.unlink()
+    assert get_authentication_mode() == before == 0
+    assert "RAY_AUTH_MODE" not in os.environ
+    with pytest.raises(AuthenticationError, match="cannot be opened"):  # it is read anew
+        loader.has_token(ignore_auth_mode=True)
 
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["never leaves", "leaves in time"])

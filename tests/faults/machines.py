@@ -15,13 +15,14 @@ from pathlib import Path
 from tests.clusters import ROOT, Process, descendants
 
 SCRIPT = Path(__file__).with_name("machine.sh")
+PATCHED = SCRIPT.with_name("patched")
 HOME = "/home/igq"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CHAINED = ["setpriv", "--pdeathsig", "KILL", "--"]
 """Whoever is started so ends with this process, however it ends."""
 GATEWAY = "192.0.2.1"
-SLOW_TRIALS = f"export PYTHONPATH={ROOT}/tests/faults/patched:{ROOT} IGQ_CHUNK_SECONDS=0.2\n"
-"""Trials of this checkout's code, long enough for every machine to get some."""
+CHECKOUT = "export PYTHONPATH={patched}:{root} IGQ_GATE={gate}\n"
+"""What every login sets: this checkout's code, whose trials wait while there is a gate."""
 SSHD = "HostKey {key}\nAuthorizedKeysFile .ssh/authorized_keys\nUsePAM no\nPidFile none\n"
 
 
@@ -120,7 +121,8 @@ def make_homes(folder: Path, desk: str, others: list[str]) -> None:
     (folder / "sshd_config").write_text(SSHD.format(key=folder / "host_key"))
     for name in (desk, *others):
         (folder / name / ".ssh").mkdir(parents=True)
-        (folder / name / ".bashrc").write_text(SLOW_TRIALS)
+        checkout = CHECKOUT.format(patched=PATCHED, root=ROOT, gate=folder / "gate")
+        (folder / name / ".bashrc").write_text(checkout)
         public = (folder / "id_ed25519.pub").read_text()
         (folder / name / ".ssh" / "authorized_keys").write_text(public)
     with (folder / desk / ".bashrc").open("a") as own:

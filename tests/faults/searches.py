@@ -78,11 +78,11 @@ class Search:
 BEGUN: list[Search] = []
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
     """Wait for something; fail when it is not so in time."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < end, f"not in {PATIENCE} s: {what}"
+        assert time.monotonic() < end, f"not in {patience} s: {what}"
         time.sleep(0.2)
 
 

@@ -68,14 +68,18 @@ def ray_processes(machines: dict[str, Machine]) -> list[str]:
     return [f"{name}: {line}" for name, line in everyone if any(word in line for word in words)]
 
 
+def everywhere(machines: dict[str, Machine]) -> bool:
+    """Say whether a trial runs on every node."""
+    found = [[p.command for p in machines[name].processes()] for name in NODES]
+    return all(any(line.startswith("ray::_Inner.train") for line in lines) for lines in found)
+
+
 @pytest.mark.faults
-def test_up_submit_and_down_as_the_file_says(
-    machines: dict[str, Machine], project: Path, tmp_path: Path
-) -> None:
+def test_up_submit_and_down_as_the_file_says(machines: dict[str, Machine], project: Path) -> None:
     desk = machines["desk"]
 
-    def ray(command: str, patience: float = PATIENCE) -> str:
-        return desk.run(f"ray {command}", project, patience)
+    def ray(command: str) -> str:
+        return desk.run(f"ray {command}", project, PATIENCE)
 
     ray("get-auth-token --generate")
     ray("up --yes ray_cluster.yaml")
@@ -83,10 +87,15 @@ def test_up_submit_and_down_as_the_file_says(
     until(lambda: cpus in ray("exec ray_cluster.yaml 'ray status'"), "every machine has joined")
     desk.start("ray dashboard ray_cluster.yaml > dashboard.log", project)
     until(lambda: desk.listens(8265), "the dashboard's port is forwarded")
+    (project.parent / "gate").touch()
     search = f"igq search demo --cluster auto --trials {TRIALS} --no-rivals --engine eager"
-    study = tmp_path / "shared" / "demo"
+    study = project.parent / "shared" / "demo"
     address = "--address http://127.0.0.1:8265"
-    printed = ray(f"job submit {address} -- {search} --out {study}", 3 * PATIENCE)
+    job = desk.start(f"ray job submit {address} -- {search} --out {study}", project)
+    until(lambda: job.poll() is not None or everywhere(machines), "trials everywhere", 3 * PATIENCE)
+    (project.parent / "gate").unlink()
+    printed, _ = job.communicate(timeout=2 * PATIENCE)
+    assert job.returncode == 0, printed
     found = status(study)
     assert found.trials.ended == TRIALS, printed
     assert set(found.trials.nodes or {}) == set(NODES), printed

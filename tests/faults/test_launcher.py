@@ -75,6 +75,7 @@ def everywhere(machines: dict[str, Machine]) -> bool:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1800)
 def test_up_submit_and_down_as_the_file_says(machines: dict[str, Machine], project: Path) -> None:
     desk = machines["desk"]
 

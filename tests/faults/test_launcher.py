@@ -101,4 +101,4 @@ def test_up_submit_and_down_as_the_file_says(machines: dict[str, Machine], proje
     assert found.trials.ended == TRIALS, printed
     assert set(found.trials.nodes or {}) == set(NODES), printed
     ray("down --yes ray_cluster.yaml")
-    until(lambda: not ray_processes(machines), "every process of Ray has ended")
+    until(lambda: not ray_processes(machines), "every process of Ray has ended", 2 * PATIENCE)

@@ -78,6 +78,14 @@ class Search:
 BEGUN: list[Search] = []
 
 
+def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """Wait for something; fail when it is not so in time."""
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, f"not in {patience} s: {what}"
+        time.sleep(0.2)
+
+
 def begin(space: Path, folder: Path, *options: str, **environment: str) -> Search:
     """Start a search of sixteen trials."""
     few = ["--trials", str(TRIALS), "--no-rivals", "--engine", "eager", "--out", str(folder)]

@@ -5,14 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.clusters import THIS_CHECKOUT, Head, head, trials_below
-from tests.faults.searches import PATIENCE, begin, check_sound
+from tests.faults.searches import begin, check_sound, until
 
 QUICK = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -57,13 +57,6 @@ class Network:
 
 def run(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"not in {PATIENCE} s: {what}"
-        time.sleep(0.2)
 
 
 @pytest.fixture

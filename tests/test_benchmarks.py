@@ -48,13 +48,13 @@ def test_every_benchmark_is_tried() -> None:
     assert files - PARTS == set(COMMANDS)
 
 
-LONG = {"exhaustive", "neighbours", "phases", "search_images", "tracking_share"}
+LONG = {"exhaustive", "neighbours", "phases", "search_images", "tracking_share", "workers"}
 
 
 def marked(name: str) -> pytest.MarkDecorator:
     if name in LONG:
         return pytest.mark.long
-    return pytest.mark.ray if name in {"search_vs_plain", "workers"} else pytest.mark.slow
+    return pytest.mark.ray if name == "search_vs_plain" else pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=marked(n)) for n in COMMANDS])

@@ -9,7 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from igq.formats import integrity
+from igq.formats.integrity import DamagedError
 from pipeline.errors import StudyError
+
+MOST_BYTES = 1 << 28
+"""The largest JSON file of a study that is read (our choice)."""
 
 
 @contextmanager
@@ -50,9 +55,9 @@ def read_json(path: Path) -> Any:
     Raises:
         StudyError: there is no such file, or it is damaged.
     """
+    if not os.path.lexists(path):
+        raise StudyError(f"a study must hold {path.name}, but {path.parent} has none.")
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise StudyError(f"a study must hold {path.name}, but {path.parent} has none.") from None
-    except (OSError, ValueError, RecursionError) as error:
+        return integrity.read_json(path.parent, path.name, MOST_BYTES)
+    except DamagedError as error:
         raise StudyError(f"{path} could not be read: {error}") from error

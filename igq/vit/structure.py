@@ -50,6 +50,11 @@ def supported(model: nn.Module) -> Family:
         UnsupportedModelError: a part is not supported; the message names it.
     """
     family = family_of(model)
+    if not getattr(model, "num_classes", 1):
+        raise UnsupportedModelError(
+            "a model must be a classifier, but has no classes: give it some with the argument "
+            "`num_classes`, or take a version of it that was trained on them."
+        )
     family.check(model)
     listed = {layer.name for layer in family.layers(model)}
     for name, module in model.named_modules():

@@ -179,6 +179,8 @@ def apply(
         applied = run(allocation, weights, images, out, display)
     twin = "the original's" if applied.identical else "not the original's, bit for bit"
     console.print(f"Wrote {applied.path}; its tensors are {twin}.", soft_wrap=True)
+    if layers := ", ".join(applied.edited):
+        console.print(f"Another model than the original: edited in {layers}.", soft_wrap=True)
     console.print(f"Next: igq evaluate {applied.path} --images DIR", soft_wrap=True)
 
 

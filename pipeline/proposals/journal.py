@@ -138,7 +138,8 @@ def load_journal(journal: Path, name: str, running: bool = False) -> optuna.Stud
     """
     if not journal.exists():
         raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
-    content = whole_lines(journal) if running else sealed_part(journal)
+    sealed = sealed_part(journal)
+    content = whole_lines(journal) if running else sealed
     storage = JournalStorage(ReadOnly(content))
     if name not in [study.study_name for study in storage.get_all_studies()]:
         raise StudyError(f"{journal} must hold the study {name}, but does not.")

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.proposals.history import noted_of
 from pipeline.proposals.journal import load_journal, reading
+from pipeline.proposals.seal import sealed_part, whole_lines
 from pipeline.study.trials import State
 
 
@@ -44,7 +45,7 @@ def overview(journal: Path, name: str) -> Overview:
     Raises:
         StudyError: the journal is another study's, or damaged.
     """
-    if not journal.exists() or not journal.stat().st_size:
+    if not sealed_part(journal) and not whole_lines(journal):
         return Overview()
     with reading(journal):
         return _counted(load_journal(journal, name, running=True).get_trials(deepcopy=False))

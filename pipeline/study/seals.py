@@ -16,17 +16,14 @@ from igq.formats.integrity import (
     canonical_digest,
     check_sealed,
     file_entry,
-    read_json,
     sealed,
 )
 from pipeline.errors import StudyError
-from pipeline.files import write_json
+from pipeline.files import read_json, write_json
 
 SCHEMA = 2
 """Of `study.json`; studies of before name none."""
 STUDY = "study.json"
-MOST_BYTES = 1 << 28
-"""The largest JSON file of a study that is read (our choice)."""
 _SEAL = "seal"
 
 
@@ -131,9 +128,8 @@ def check_companions(path: Path, noted: Any) -> None:
     paths = [path.parent / str(name) for name in noted]
     for name, digest in companions(paths).items():
         if digest != noted[name]:
-            raise damaged(
-                path.parent / name, f"it is not the one that {path.name} was written with"
-            )
+            reason = "it is no file" if digest is None else "it is not the one"
+            raise damaged(path.parent / name, f"{reason} that {path.name} was written with")
 
 
 def damaged(path: Path, reason: object) -> StudyError:
@@ -150,12 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
     Raises:
         StudyError: there is no such file, or it holds none.
     """
-    if not path.exists():
-        raise StudyError(f"a study must hold {path.name}, but {path.parent} has none.")
-    try:
-        content = read_json(path.parent, path.name, MOST_BYTES)
-    except DamagedError as error:
-        raise StudyError(f"{path} could not be read: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise damaged(path, "it holds no object")
     return content

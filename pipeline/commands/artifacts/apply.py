@@ -36,6 +36,8 @@ class Applied:
     path: Path
     identical: bool
     """Whether its tensors are the original's, bit for bit; processors may round otherwise."""
+    edited: tuple[str, ...]
+    """Layers whose setting costs other than the file notes: it was edited."""
 
 
 def apply(
@@ -77,7 +79,14 @@ def apply(
     costs = costs_of(space, listed, parameters, chosen)
     write(quantized, out, {**_notes(content, space, model, drawn), **costs}, ("native",))
     entry = file_entry(out / "model.safetensors")
-    return Applied(out, entry["sha256"] == content["model"].get("tensors"))
+    edited = _edited(content["layers"], costs["costs"])
+    return Applied(out, entry["sha256"] == content["model"].get("tensors"), edited)
+
+
+def _edited(noted: Sequence[Mapping[str, Any]], costs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the layers that cost other than noted."""
+    known = {entry["name"]: entry.get("costs") for entry in noted}
+    return tuple(name for name, cost in costs.items() if known[name] not in (None, cost))
 
 
 def chosen_of(

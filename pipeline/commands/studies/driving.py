@@ -12,6 +12,15 @@ from typing import Any
 from pipeline.errors import StudyError
 from pipeline.files import read_json
 
+_WRITTEN: Mapping[str, tuple[tuple[type, ...], float, float]] = {
+    "host": ((str,), 0, 0),
+    "pid": ((int,), 1, 2**31 - 1),
+    "process": ((str,), 0, 0),
+    "since": ((int, float), 0, 2**53),
+    "trials": ((int,), 1, 2**53),
+}
+"""Part of the note -> its types, and the least and most of a number."""
+
 
 @dataclass(frozen=True)
 class Driving:
@@ -42,12 +51,17 @@ class Driving:
         Raises:
             StudyError: it is damaged.
         """
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        try:
-            return cls(**read_json(path))
-        except TypeError as error:
-            raise StudyError(f"{path} must note a driver, but: {error}") from error
+        noted = read_json(path)
+        if not isinstance(noted, dict) or noted.keys() != _WRITTEN.keys():
+            raise _damaged(path, f"its keys must be {', '.join(_WRITTEN)}")
+        for name, (kind, least, most) in _WRITTEN.items():
+            value = noted[name]
+            inside = type(value) in kind and (kind == (str,) or least <= value <= most)
+            if not inside:
+                raise _damaged(path, f"its {name} is {value!r:.80}")
+        return cls(**noted)
 
     def json(self) -> Mapping[str, Any]:
         """Return the note as plain data."""
@@ -65,6 +79,11 @@ class Driving:
         except PermissionError:
             return True  # of another user
         return _birth(self.pid) == self.process
+
+
+def _damaged(path: Path, reason: str) -> StudyError:
+    advice = "remove it, or resume the search, which writes it again"
+    return StudyError(f"{path} must note the driver of the search, but {reason}: {advice}.")
 
 
 def _birth(pid: int) -> str:

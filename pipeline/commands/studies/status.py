@@ -9,7 +9,7 @@ from pipeline.commands.studies.driving import Driving
 from pipeline.errors import StudyError
 from pipeline.proposals import Overview, overview
 from pipeline.study.folder import Folder
-from pipeline.study.seals import read_definition
+from pipeline.study.seals import read_definition, read_sealed
 
 LATELY = 50
 """Trials that the rate is taken of (our choice)."""
@@ -112,6 +112,9 @@ def status(study: str | Path) -> Status:
         name = read_definition(folder.path)["space"]["name"]
     except (KeyError, TypeError) as error:
         raise StudyError(f"{folder.study} must define a study, but: {error!r}") from error
+    for path in (folder.final, folder.validation, folder.result):
+        if path.exists():
+            read_sealed(path)
     found, driver = overview(folder.journal, name), Driving.read(folder.driver)
     wanted = None if driver is None else driver.trials
     phase = _phase(folder, found, driver)

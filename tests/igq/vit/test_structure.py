@@ -81,6 +81,12 @@ class TestLayers:
         assert kinds[Kind.SOFTMAX] == 12
 
 
+NO_CLASSES = (
+    "a model must be a classifier, but has no classes: give it some with the argument "
+    "`num_classes`, or take a version of it that was trained on them."
+)
+
+
 class TestUnsupported:
     @pytest.mark.parametrize(
         ("name", "kind"),
@@ -103,7 +109,7 @@ class TestUnsupported:
     @pytest.mark.parametrize(
         ("variant", "arguments", "message"),
         [
-            ("plain", {"num_classes": 0}, "head must be a Linear, but is a Identity."),
+            ("plain", {"num_classes": 0}, NO_CLASSES),
             (
                 "plain",
                 {"global_pool": "map"},
@@ -125,8 +131,8 @@ class TestUnsupported:
                 "`strict_img_size` must be True for a Swin, as the windows of an image are told "
                 "apart by their number, but is False.",
             ),
-            ("swin", {"num_classes": 0}, "head.fc must be a Linear, but is a Identity."),
-            ("beit", {"num_classes": 0}, "head must be a Linear, but is a Identity."),
+            ("swin", {"num_classes": 0}, NO_CLASSES),
+            ("beit", {"num_classes": 0}, NO_CLASSES),
             (
                 "eva",
                 {"global_pool": "map"},

@@ -382,7 +382,7 @@ class TestApply:
         weights = searched.request.space.weights
         assert weights is not None
         applied = apply(allocation, weights, "digits", tmp_path / "again")
-        assert applied.identical
+        assert (applied.identical, applied.edited) == (True, ())
         images = searched.images()["validation"].values
         original, again = igq.load(exported.path), igq.load(applied.path)
         assert torch.equal(again.model(images), original.model(images))
@@ -400,6 +400,7 @@ class TestApply:
         applied = apply(allocation, weights, "digits", tmp_path / "again")
         again = igq.load(applied.path).allocation
         assert again["blocks.0.attn.qkv"].num_groups == 1
+        assert applied.edited == ("blocks.0.attn.qkv",)
 
     @pytest.mark.parametrize(
         ("change", "error", "reason"),

@@ -105,13 +105,88 @@ def test_a_finished_search(make_request: Callable[..., Request], display: Displa
     run(request, Interrupted(after=100), InMemoryTracker(), display)
     found = status(request.out)
     assert (found.phase, found.trials.ended, found.trials.running) == ("finished", 12, 0)
+    cut(Folder(request.out).result)
+    with pytest.raises(StudyError, match=r"result\.json"):
+        status(request.out)
 
 
 def test_no_study_is_refused_and_a_damaged_note_too(stopped: Folder, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"must hold study\.json"):
         status(tmp_path / "none")
     drive(stopped, nonsense=1)
-    with pytest.raises(StudyError, match="must note a driver"):
+    with pytest.raises(StudyError, match="must note the driver"):
+        status(stopped.path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pid": 0},
+        {"pid": -1},
+        {"pid": 10**30},
+        {"pid": "a"},
+        {"pid": True},
+        {"since": "y"},
+        {"since": -1.0},
+        {"trials": 0},
+        {"trials": "z"},
+        {"host": 3},
+    ],
+)
+def test_a_note_of_a_driver_has_values_that_it_can_have(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "driver.json"
+    write_json(path, {**Driving.here(1).json(), **changes})
+    ((name, value),) = changes.items()
+    with pytest.raises(StudyError, match=f"its {name} is {value!r}"):
+        Driving.read(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"pid": 1e999}', "{"])
+def test_a_note_of_a_driver_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "driver.json").write_text(text)
+    with pytest.raises(StudyError, match=r"driver\.json"):
+        Driving.read(tmp_path / "driver.json")
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "driver.json")
+    with pytest.raises(StudyError, match="must be a file, but is none"):
+        Driving.read(tmp_path / "driver.json")
+    (tmp_path / "study.json").symlink_to("/dev/zero")
+    with pytest.raises(StudyError, match="must be a file"):
+        status(tmp_path)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def edit(path: Path) -> None:
+    path.write_text(path.read_text().replace("0.", "1.", 1))
+
+
+def wait_for_ever(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["journal.log", "journal.json"])
+@pytest.mark.parametrize("damage", [cut, wait_for_ever, lambda path: path.write_text("")])
+def test_a_journal_that_is_not_as_it_was_sealed_is_refused(
+    name: str, damage: Callable[[Path], None], stopped: Folder
+) -> None:
+    damage(stopped.path / name)
+    with pytest.raises(StudyError, match=name.replace(".", r"\.")):
+        status(stopped.path)
+
+
+def test_an_edited_trial_is_refused(stopped: Folder) -> None:
+    edit(stopped.journal)
+    with pytest.raises(StudyError, match=r"journal\.log must be as it was written"):
         status(stopped.path)
 
 

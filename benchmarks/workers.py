@@ -33,7 +33,7 @@ from pipeline.study.trials import Proposal
 from pipeline.tracking import InMemoryTracker
 
 DIGITS = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10, "depth": 2}
-NUM_GROUPS = (2, 4)
+NUM_GROUPS = (2, 4, 8)
 
 
 class Watched:
@@ -54,6 +54,7 @@ class Watched:
             return self.feed.report(number, chunk, observation)
 
     def finish(self, number: int, seconds: float, error: str | None = None, node: str = "") -> None:
+        assert error is None, error
         with self._measured():
             self.feed.finish(number, seconds, error, node)
         self.ended.append((perf_counter(), process_time(), self._own))

@@ -119,9 +119,7 @@ def _given_to_all(table: CostTable, settings: Iterable[Setting]) -> list[Allocat
 
 def _everywhere(table: CostTable) -> list[Setting]:
     """Return every combination of the parts that any layer can have."""
-    known = dict.fromkeys(s for name in table.layers for s in table.settings(name))
-    if all(setting.weight_bits is setting.activation_bits is None for setting in known):
-        return list(known)
+    known = {s for name in table.layers for s in table.settings(name)}
 
     def values(part: str) -> list[int | None]:
         return sorted({getattr(setting, part) for setting in known} - {None}) or [None]

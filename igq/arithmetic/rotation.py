@@ -66,7 +66,7 @@ class RotatedLinear(nn.Linear):
     @classmethod
     def of(cls, source: nn.Linear) -> "RotatedLinear":
         """Return a rotated copy of the layer."""
-        made = cls(source.in_features, source.out_features, source.bias is not None, "meta")
+        made = cls(source.in_features, source.out_features, bias=False, device="meta")
         weight = source.weight.detach()
         made.register_buffer("rotation", rotation_signs(source.in_features).to(weight), False)
         made.weight = nn.Parameter(rotate(weight, made.rotation), source.weight.requires_grad)

@@ -83,7 +83,9 @@ class CostTable:
         try:
             return self.fixed + sum([self.layers[n][setting] for n, setting in allocation.items()])
         except KeyError:
-            return self.fixed + sum(self.cost(n, setting) for n, setting in allocation.items())
+            for name, setting in allocation.items():
+                self.cost(name, setting)  # names the one that is not there
+            raise
 
     def cost(self, name: str, setting: Setting) -> Number:
         """Return the cost that one setting of a layer adds.

@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
+from itertools import zip_longest
 from pathlib import Path
 from time import process_time
 from types import CodeType, FrameType, FunctionType
@@ -172,7 +173,7 @@ def _run_on(
     assert functions
     for function in functions:
         function.__code__ = code
-    for item, following in zip(items, [*items[1:], None], strict=True):
+    for item, following in zip_longest(items, items[1:]):
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
     return SURVIVED
 

@@ -15,6 +15,7 @@ from igq import (
     largest_uniform,
     uniform,
 )
+from igq.allocation import uniform_allocations
 from igq.costs import bops_table, size_table
 from tests.makers import alike, bops_of, counts_of, groups
 
@@ -56,6 +57,22 @@ class TestUniform:
         rule = f"^`num_groups` must be at least 1, but got {num_groups}.$"
         with pytest.raises(InvalidArgumentError, match=rule):
             uniform([], num_groups)
+
+
+class TestUniformAllocations:
+    def test_weights_and_activations_have_the_same_bits_where_bits_are_searched(self) -> None:
+        table = bops_table([FC], Scheme.PAPER, Options((3, 4), (3, 4, 5), (2,)), (4, 4))
+        found = [allocation["fc"] for allocation in uniform_allocations(table)]
+        assert found == [Setting(3, 3, 2), Setting(4, 4, 2)]
+
+    def test_bits_of_no_layer_in_common_give_every_combination(self) -> None:
+        table = bops_table([FC], Scheme.PAPER, Options((3,), (4, 5), (2,)), (3, 4))
+        found = [allocation["fc"] for allocation in uniform_allocations(table)]
+        assert found == [Setting(3, 4, 2), Setting(3, 5, 2)]
+
+    def test_numbers_of_groups_alone_come_cheapest_first(self) -> None:
+        found = [counts_of(allocation)["fc"] for allocation in uniform_allocations(TABLE)]
+        assert found == [*CHOICES]
 
 
 class TestLargestUniform:

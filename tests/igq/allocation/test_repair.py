@@ -206,6 +206,11 @@ class TestSwap:
         swapped = swap(Allocation.of({"a": 2, "b": 1}), table.limit(10), np.random.default_rng(0))
         assert swapped == Allocation.of({"a": 1, "b": 2})
 
+    def test_where_nothing_can_be_given_nothing_changes_whatever_the_room(self) -> None:
+        table = table_of({"a": {1: 0, 2: 9}, "b": {1: 0, 2: 1}})
+        cheapest = Allocation.of({"a": 1, "b": 1})
+        assert swap(cheapest, limits_of(table, 100), seeded(0)) == cheapest
+
     def test_where_no_swap_fits_nothing_changes(self) -> None:
         table = table_of({"a": {1: 0, 2: 9}, "b": {1: 0, 2: 1}})
         cheap = Allocation.of({"a": 1, "b": 2})

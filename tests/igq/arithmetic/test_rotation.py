@@ -63,6 +63,7 @@ class TestRotatedLinear:
         torch.testing.assert_close(made(x), source(x), atol=1e-5, rtol=1e-5)
         assert (made.bias is None) is not bias
         assert not torch.equal(made.weight, source.weight)
+        assert made.state_dict().keys() == source.state_dict().keys(), "signs are not stored"
 
 
 class TestModel:

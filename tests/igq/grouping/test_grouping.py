@@ -239,3 +239,36 @@ class TestKinds:
         layer = Layer("softmax", Kind.SOFTMAX, 2, 3, 5)
         least = Scheme(softmax=SoftmaxMethod.ROWS, assignment=Assignment.LEAST_ERROR)
         assert grouping_of(layer, least) == Rows(Assignment.NEAREST)
+
+
+@pytest.mark.parametrize(
+    ("tag", "fitted", "keeps_sum"),
+    [
+        ("channels", True, False),
+        ("rows", True, False),
+        ("unit rows", True, True),
+        ("token groups", False, False),
+        ("key groups", False, True),
+        ("tokens", False, False),
+        ("head tokens", False, False),
+        ("head channels", False, False),
+    ],
+)
+def test_a_kind_has_fitted_bounds_or_ranges_of_its_own(
+    tag: str, fitted: bool, keeps_sum: bool
+) -> None:
+    kind = tagged(tag)
+    assert (kind.tag, kind.fitted, kind.keeps_sum) == (tag, fitted, keeps_sum)
+
+
+@pytest.mark.parametrize(
+    ("softmax", "tag"),
+    [
+        (SoftmaxMethod.ROWS, "rows"),
+        (SoftmaxMethod.UNIT_ROWS, "unit rows"),
+        (SoftmaxMethod.KEYS, "key groups"),
+    ],
+)
+def test_a_scheme_s_softmax_method_names_the_kind(softmax: SoftmaxMethod, tag: str) -> None:
+    layer = Layer("softmax", Kind.SOFTMAX, tokens=6, channels=3, outputs=2)
+    assert grouping_of(layer, replace(Scheme.PAPER, softmax=softmax)).tag == tag

@@ -18,7 +18,7 @@ from igq.costs import (
     profile_json,
     profile_of,
 )
-from igq.costs.latency import MOST_MS
+from igq.costs.latency import MOST_MS, whole_setting
 from igq.costs.ties import Tie
 
 FC1 = Layer("blocks.0.fc1", Kind.LINEAR, tokens=2, channels=3, outputs=5)
@@ -198,3 +198,18 @@ def test_each_field_is_needed() -> None:
         content = {key: value for key, value in profile_json(PROFILE).items() if key != name}
         with pytest.raises(ProfileError, match=name):
             profile_of(content)
+
+
+@pytest.mark.parametrize(
+    ("layer", "setting", "whole"),
+    [
+        (FC1, Setting(), "w4a6g1"),
+        (FC1, Setting(3, 5, 4), "w3a5g4"),
+        (SOFTMAX, Setting(num_groups=2), "a6g2"),
+        (HEAD, Setting(), "w4a8"),
+    ],
+)
+def test_an_open_part_of_a_setting_is_the_base_s_and_one_group(
+    layer: Layer, setting: Setting, whole: str
+) -> None:
+    assert str(whole_setting(layer, setting, (4, 6))) == whole

@@ -58,6 +58,15 @@ class TestCostTable:
         with pytest.raises(InvalidArgumentError, match="must have a plain cost"):
             BYTES.overhead(10)
 
+    def test_limits_tell_their_tables_by_unit_and_the_overhead_of_bops(self) -> None:
+        bops = table_of({"a": {1: 1, 2: 2}, "b": {1: 7}}, plain=8)
+        both = Limits((Limit(bops, 9), Limit(BYTES)))
+        assert (both.in_unit(Unit.BOPS), both.in_unit(Unit.BYTES)) == (bops, BYTES)
+        assert both.in_unit(Unit.NANOSECONDS) is None
+        assert both.overhead({Unit.BOPS: 10}) == pytest.approx(0.25)
+        with pytest.raises(InvalidArgumentError, match="there is no table"):
+            Limits((Limit(BYTES, 9),)).overhead({Unit.BYTES: 10})
+
     def test_its_limit_is_a_number_or_the_cost_of_a_setting_everywhere(self) -> None:
         assert BOPS.limit(3).budget == 3
         assert BOPS.limit(uniform=2).budget == 4

@@ -272,3 +272,10 @@ def test_a_kind_has_fitted_bounds_or_ranges_of_its_own(
 def test_a_scheme_s_softmax_method_names_the_kind(softmax: SoftmaxMethod, tag: str) -> None:
     layer = Layer("softmax", Kind.SOFTMAX, tokens=6, channels=3, outputs=2)
     assert grouping_of(layer, replace(Scheme.PAPER, softmax=softmax)).tag == tag
+
+
+def test_only_contiguous_groups_grow_to_one_for_each_slice() -> None:
+    layer = Layer("fc1", Kind.LINEAR, tokens=6, channels=3, outputs=2)
+    kinds = ("channels", "rows", "whole", "tokens", "head tokens", "head channels")
+    assert {tagged(tag).most_groups(layer) for tag in kinds} == {1}
+    assert tagged("token groups").most_groups(layer) == 3

@@ -127,3 +127,23 @@ def test_the_price_is_doubled_until_it_fits_and_the_interval_halved(
 
 def test_where_no_price_fits_it_is_the_highest() -> None:
     assert _lowest_price(lambda tried: False, 5) == HIGHEST
+
+
+@pytest.mark.parametrize(
+    ("rooms", "places"),
+    [
+        ([2.0, 20.0, 200.0], [1, 1]),
+        ([1.0, 20.0, 200.0], [1, 0]),
+        ([2.0, 10.0, 200.0], [1, 0]),
+        ([2.0, 20.0, 100.0], [1, 0]),
+        ([2.0, 0.0, 200.0], [0, 0]),
+        ([2.0, 20.0, 0.0], [0, 0]),
+    ],
+)
+def test_each_of_three_limits_is_held_by_its_own_costs_and_room(
+    rooms: list[float], places: list[int]
+) -> None:
+    loss = np.array([[5.0, 0.0], [2.0, 0.0]])
+    step = np.array([[0.0, 1.0], [0.0, 1.0]])
+    costs = np.stack([step, 10 * step, 100 * step])
+    assert relaxed_within_all(loss, costs, rooms).tolist() == places

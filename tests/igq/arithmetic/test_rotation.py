@@ -51,6 +51,12 @@ class TestRotate:
         expected = ((x.view(5, 3, 8) * signs) @ matrix / 8**0.5).flatten(1)
         torch.testing.assert_close(rotate(x, signs), expected, atol=1e-6, rtol=1e-6)
 
+    def test_the_signs_that_stored_weights_were_rotated_by_never_change(self) -> None:
+        assert rotation_signs(16).tolist() == [
+            *(-1, 1, 1, -1, 1, 1, 1, 1),
+            *(1, 1, 1, -1, -1, 1, -1, -1),
+        ]
+
     def test_what_all_channels_have_in_common_does_not_become_one_huge_value(self) -> None:
         assert turned(torch.ones(1, 64)).abs().max() < 4  # 8 without signs
 

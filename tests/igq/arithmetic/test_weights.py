@@ -27,6 +27,11 @@ def test_codes_have_the_weight_s_shape_and_rows_their_own_scale(shape: tuple[int
     assert quantized.scale.shape == quantized.zero_point.shape == (5,)
 
 
+def test_channels_of_one_input_are_exact() -> None:
+    weight = torch.tensor([[0.75], [-3.0], [0.0]])
+    torch.testing.assert_close(quantize_weight(weight, 2).dequantize(), weight)
+
+
 @given(seed=st.integers(0, 1000), bits=st.integers(2, 8))
 def test_quantizing_a_dequantized_weight_with_its_own_parameters_changes_nothing(
     seed: int, bits: int

@@ -18,7 +18,7 @@ from igq.costs import (
     profile_json,
     profile_of,
 )
-from igq.costs.latency import MOST_MS, whole_setting
+from igq.costs.latency import MOST_MS, rising, whole_setting
 from igq.costs.ties import Tie
 
 FC1 = Layer("blocks.0.fc1", Kind.LINEAR, tokens=2, channels=3, outputs=5)
@@ -213,3 +213,7 @@ def test_an_open_part_of_a_setting_is_the_base_s_and_one_group(
     layer: Layer, setting: Setting, whole: str
 ) -> None:
     assert str(whole_setting(layer, setting, (4, 6))) == whole
+
+
+def test_neighbours_that_share_a_mean_share_it_with_a_greater_one_before_them() -> None:
+    assert rising([4, 5, 2]) == [3, 3, 3]  # 5 and 2 share 3.5, below 4

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from igq.arithmetic.affine import affine_parameters, fake_quantize
+from igq.grouping import ContiguousChannels, SliceQuantizer
 from igq.grouping.contiguous import (
     contiguous_groups,
     fake_quantize_contiguous,
@@ -58,7 +59,7 @@ def test_these_numbers_of_groups_are_kept_exactly_where_24_divides_the_channels(
 
 @pytest.mark.parametrize(
     ("length", "cells"),
-    [(192, 24), (1024, 32), (196, 28), (50, 25), (197, 22), (577, 24), (49, 17)],
+    [(192, 24), (1024, 32), (196, 28), (50, 25), (197, 22), (577, 24), (49, 17), (444, 12)],
 )
 def test_cells_divide_the_length_or_the_last_is_shorter(length: int, cells: int) -> None:
     assert num_cells(length) == cells
@@ -69,6 +70,13 @@ def test_every_cell_holds_something(length: int) -> None:
     cells = num_cells(length)
     assert min(length, 12) <= cells <= 32
     assert (cells - 1) * -(-length // cells) < length
+
+
+def test_a_row_is_one_group_where_no_number_is_given() -> None:
+    x = noise(2, 3, 48)
+    kind = ContiguousChannels()
+    assert torch.equal(kind.quantize_own_ranges(x, 4), kind.quantize_own_ranges(x, 4, 1))
+    assert SliceQuantizer(4, kind) == SliceQuantizer(4, kind, 1)
 
 
 def test_more_groups_are_nearer() -> None:

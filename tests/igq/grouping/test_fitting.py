@@ -10,7 +10,14 @@ from igq import Assignment, InvalidArgumentError
 from igq.arithmetic.affine import affine_parameters, fake_quantize
 from igq.grouping import Channels
 from igq.grouping.base import assign
-from igq.grouping.fitting import MARGIN, _alternate, _condense, _spread_out, fit_bounds
+from igq.grouping.fitting import (
+    MARGIN,
+    _alternate,
+    _condense,
+    _deviation,
+    _spread_out,
+    fit_bounds,
+)
 from tests.igq.drawn import SEEDS, fit_all, fit_one, random_activation, random_ranges
 
 
@@ -145,6 +152,12 @@ class TestFit:
         bounds = list(zip(lower.tolist(), upper.tolist(), strict=True))
         assert len(bounds) == 6
         assert set(bounds) == different
+
+    def test_one_member_alone_is_its_group_s_mean_and_deviates_by_its_distance(self) -> None:
+        points, weights = torch.tensor([[0.0, 1.0], [8.0, 9.0]]), torch.tensor([[1.0], [3.0]])
+        start = torch.tensor([[0.0, 5.0], [8.0, 7.0]])
+        assert _alternate(points, weights, start).tolist() == points.tolist()
+        assert _deviation(points, weights, start).tolist() == [[0.0, 4.0], [0.0, 2.0]]
 
     def test_fitting_leaves_the_global_generator_alone(self) -> None:
         torch.manual_seed(0)

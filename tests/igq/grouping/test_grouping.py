@@ -154,6 +154,12 @@ class TestLeastError:
         narrow, wide = self.groups(signed(0.4, 0.5)), self.groups(signed(0.0, 0.5))
         assert torch.equal(expected_error(ranges, narrow), expected_error(ranges, wide))
 
+    def test_a_bound_beyond_the_whole_range_clips_its_distance_and_no_more(self) -> None:
+        groups = self.groups((-1.0, 0.0))
+        rounded = groups.scale.item() ** 2 / 12
+        error = expected_error(torch.tensor([[-10.0, -9.0]]), groups)
+        assert error.item() == pytest.approx(9**2 + rounded)
+
     @pytest.mark.parametrize("value", [0.0, 1e-20, 3.0, 1e15])
     def test_slices_of_one_value_and_groups_that_are_not_there_give_no_nan(
         self, value: float

@@ -15,6 +15,8 @@ from optuna.storages.journal import BaseJournalBackend
 
 from pipeline.study.seals import damaged, name_of, read_sealed, write_sealed
 
+MOST_BYTES = 1 << 30
+"""The largest journal that is read (our choice): some ten times one of 10,000 trials."""
 _CHUNK = 1 << 20
 
 
@@ -78,18 +80,22 @@ def sealed_part(journal: Path) -> bytes:
         if name_of(journal) is not None and journal.exists():
             raise damaged(seal, "there is no such file")
         return whole_lines(journal)
-    content = journal.read_bytes() if journal.is_file() else b""
-    size, digest = noted.get("bytes"), noted.get("sha256")
-    if not isinstance(size, int) or not 0 <= size <= len(content):
-        raise damaged(journal, f"it has {len(content)} bytes of {size}")
-    if hashlib.sha256(content[:size]).hexdigest() != digest:
+    held, size, digest = _size(journal), noted.get("bytes"), noted.get("sha256")
+    if not isinstance(size, int) or not 0 <= size <= held:
+        raise damaged(journal, f"it has {held} bytes of {size}")
+    content = _first(journal, size)
+    if hashlib.sha256(content).hexdigest() != digest:
         raise damaged(journal, "its content is not that of its digest")
-    return content[:size]
+    return content
 
 
 def whole_lines(journal: Path) -> bytes:
-    """Return a journal without the line that a driver is writing, or died over."""
-    content = journal.read_bytes() if journal.is_file() else b""
+    """Return a journal without the line that a driver is writing, or died over.
+
+    Raises:
+        StudyError: the journal is larger than any that is read.
+    """
+    content = _first(journal, _size(journal))
     return content[: content.rfind(b"\n") + 1]
 
 
@@ -117,3 +123,22 @@ def reopen(journal: Path) -> None:
             file.truncate(len(kept))
     elif not seal_of(journal).exists():
         JournalSeal(journal).renew()
+
+
+def _size(journal: Path) -> int:
+    """Return the bytes of a journal; none where it is no file."""
+    return journal.stat().st_size if journal.is_file() else 0
+
+
+def _first(journal: Path, size: int) -> bytes:
+    """Return the first bytes of a journal.
+
+    Raises:
+        StudyError: they are more than are read of any.
+    """
+    if size > MOST_BYTES:
+        raise damaged(journal, f"it has {size} bytes, of at most {MOST_BYTES}")
+    if not size:
+        return b""
+    with journal.open("rb") as file:
+        return file.read(size)

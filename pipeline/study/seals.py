@@ -120,16 +120,22 @@ def companions(paths: list[Path]) -> dict[str, str | None]:
 def check_companions(path: Path, noted: Any) -> None:
     """Refuse files that are not those which a file was written beside.
 
+    What is wrong with one of them by itself is named first.
+
     Raises:
         StudyError: one was changed, removed or added.
     """
     if not isinstance(noted, Mapping):
         raise damaged(path, "it does not say which files it was written with")
-    paths = [path.parent / str(name) for name in noted]
-    for name, digest in companions(paths).items():
-        if digest != noted[name]:
-            reason = "it is no file" if digest is None else "it is not the one"
-            raise damaged(path.parent / name, f"{reason} that {path.name} was written with")
+    for name, digest in noted.items():
+        beside = path.parent / str(name)
+        if digest is None and beside.is_file():
+            raise damaged(beside, f"there was none when {path.name} was written")
+        if digest is None:
+            continue
+        read_sealed(beside)
+        if file_entry(beside)["sha256"] != digest:
+            raise damaged(beside, f"it is not the one that {path.name} was written with")
 
 
 def damaged(path: Path, reason: object) -> StudyError:

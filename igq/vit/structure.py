@@ -51,9 +51,11 @@ def supported(model: nn.Module) -> Family:
     """
     family = family_of(model)
     if not getattr(model, "num_classes", 1):
+        noted = getattr(model, "pretrained_cfg", None) or {}
         raise UnsupportedModelError(
-            "a model must be a classifier, but has no classes: give it some with the argument "
-            "`num_classes`, or take a version of it that was trained on them."
+            f"a model must be a classifier, but {noted.get('architecture') or 'this one'} has no "
+            "classes: give it some with the argument `num_classes`, or take a version of it that "
+            "was trained on them."
         )
     family.check(model)
     listed = {layer.name for layer in family.layers(model)}

@@ -82,7 +82,7 @@ class TestLayers:
 
 
 NO_CLASSES = (
-    "a model must be a classifier, but has no classes: give it some with the argument "
+    "a model must be a classifier, but {} has no classes: give it some with the argument "
     "`num_classes`, or take a version of it that was trained on them."
 )
 
@@ -109,7 +109,7 @@ class TestUnsupported:
     @pytest.mark.parametrize(
         ("variant", "arguments", "message"),
         [
-            ("plain", {"num_classes": 0}, NO_CLASSES),
+            ("plain", {"num_classes": 0}, NO_CLASSES.format("vit_tiny_patch16_224")),
             (
                 "plain",
                 {"global_pool": "map"},
@@ -131,8 +131,8 @@ class TestUnsupported:
                 "`strict_img_size` must be True for a Swin, as the windows of an image are told "
                 "apart by their number, but is False.",
             ),
-            ("swin", {"num_classes": 0}, NO_CLASSES),
-            ("beit", {"num_classes": 0}, NO_CLASSES),
+            ("swin", {"num_classes": 0}, NO_CLASSES.format("swin_tiny_patch4_window7_224")),
+            ("beit", {"num_classes": 0}, NO_CLASSES.format("beit_base_patch16_224")),
             (
                 "eva",
                 {"global_pool": "map"},

@@ -42,22 +42,30 @@ class Overview:
 def overview(journal: Path, name: str) -> Overview:
     """Read how far the study of a name is; the journal is only read.
 
+    Trials count as ended within the sealed part alone, as everywhere; those that run lie behind it.
+
     Raises:
         StudyError: the journal is another study's, or damaged.
     """
-    if not sealed_part(journal) and not whole_lines(journal):
+    sealed = sealed_part(journal)  # first: what a running search adds since is not missed
+    whole = whole_lines(journal)
+    if not whole:
         return Overview()
     with reading(journal):
-        return _counted(load_journal(journal, name, running=True).get_trials(deepcopy=False))
+        every = load_journal(journal, name, running=True).get_trials(deepcopy=False)
+        known: Sequence[FrozenTrial] = every if sealed == whole else ()
+        if sealed and sealed != whole:
+            known = load_journal(journal, name).get_trials(deepcopy=False)
+        return _counted(known, sum(trial.state is TrialState.RUNNING for trial in every))
 
 
-def _counted(trials: Sequence[FrozenTrial]) -> Overview:
+def _counted(trials: Sequence[FrozenTrial], running: int) -> Overview:
     ended = [trial for trial in trials if trial.state.is_finished() and _state(trial)]
     whole = [t for t in ended if _state(t) is State.COMPLETE and _feasible(t)]
     best = min(whole, key=lambda t: (_kl(t), t.number), default=None)
     return Overview(
         Counter(State(noted_of(trial)["state"]) for trial in ended),
-        sum(trial.state is TrialState.RUNNING for trial in trials),
+        running,
         None if best is None else best.number,
         None if best is None else _kl(best),
         Counter(node for trial in ended if (node := noted_of(trial).get("node"))),

@@ -190,5 +190,24 @@ def test_an_edited_trial_is_refused(stopped: Folder) -> None:
         status(stopped.path)
 
 
+def test_lines_behind_the_seal_end_no_trial(stopped: Folder) -> None:
+    """The fifth trial is given the end of the first, and no KL."""
+    expected = status(stopped.path).trials
+    lines = [json.loads(line) for line in stopped.journal.read_text().splitlines()]
+    forged = [line | {"trial_id": 4} for line in lines if line.get("trial_id") == 0]
+    for line in forged:
+        end = line.get("user_attr", {}).get("end", {})
+        end.update({"kls": [0.0] * len(end["kls"])} if "kls" in end else {})
+    assert any("end" in line.get("user_attr", {}) for line in forged)
+    with stopped.journal.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in forged)
+    found = status(stopped.path).trials
+    assert (found.states, found.best, found.best_kl) == (
+        expected.states,
+        expected.best,
+        expected.best_kl,
+    )
+
+
 def test_this_process_lives() -> None:
     assert Driving.here(1).alive

@@ -80,10 +80,7 @@ def main() -> None:
 
 def rows(name: str, workers: int, options: argparse.Namespace) -> float:
     """Print the rows of a model with so many workers; return the seconds before the first trial."""
-    digits = name == "digits"
-    torch.manual_seed(0)
-    model = igq.create("vit_tiny_patch16_224" if digits else name, DIGITS if digits else {}).eval()
-    images = torch.randn(options.images, *((1, 8, 8) if digits else (3, 224, 224)))
+    model, images = drawn(name, options.images)
     told = stated(model, images)
     taken = phases(model, images, workers, options)
     total = sum(one.seconds for one in taken.values())
@@ -95,6 +92,14 @@ def rows(name: str, workers: int, options: argparse.Namespace) -> float:
             flush=True,
         )
     return sum(one.seconds for phase, one in taken.items() if phase != "trials")
+
+
+def drawn(name: str, count: int) -> tuple[nn.Module, torch.Tensor]:
+    """Return a model with random weights, and as many random images that it takes."""
+    torch.manual_seed(0)
+    if name == "digits":
+        return igq.create("vit_tiny_patch16_224", DIGITS).eval(), torch.randn(count, 1, 8, 8)
+    return igq.create(name).eval(), torch.randn(count, 3, 224, 224)
 
 
 def stated(model: nn.Module, images: torch.Tensor) -> Mapping[str, int]:

@@ -19,6 +19,7 @@ from time import perf_counter, process_time
 import torch
 
 import igq
+from benchmarks.phases import drawn
 from benchmarks.real import machine
 from benchmarks.scaling import proposals_of
 from igq import Observation, Options
@@ -32,7 +33,6 @@ from pipeline.searching.driver import Driver, Plan
 from pipeline.study.trials import Proposal
 from pipeline.tracking import InMemoryTracker
 
-DIGITS = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 10, "depth": 2}
 NUM_GROUPS = (2, 4, 8)
 
 
@@ -87,10 +87,7 @@ def main() -> None:
 
 def task_of(name: str, count: int) -> Task:
     """Return the task of trials that are one message each."""
-    torch.manual_seed(0)
-    digits = name == "digits"
-    model = igq.create("vit_tiny_patch16_224" if digits else name, DIGITS if digits else {}).eval()
-    images = torch.randn(count, *((1, 8, 8) if digits else (3, 224, 224)))
+    model, images = drawn(name, count)
     observed = igq.observe(model, images[:8], igq.Scheme.PAPER)
     candidates = igq.fit(observed, num_groups=NUM_GROUPS, bits=4)
     weights, reference = {4: quantize_weights(model, 4)}, log_probabilities(model, images)

@@ -42,7 +42,7 @@ class WorkerMemory:
 
 
 NO_MEMORY = WorkerMemory()
-"""That of workers whose memory is not looked at."""
+"""The memory of workers that only cores and GPUs bound."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Share:
     cpus: Number
     gpus: Number
     memory: WorkerMemory = NO_MEMORY
-    """The memory that bounds workers; none where it does not."""
+    """The bytes that workers take, as a bound on their number; zeros bound nothing."""
 
     def room(self, machine: Machine) -> int:
         """Return how many workers a machine has room for, wherever weights are corrected."""

@@ -93,7 +93,9 @@ class Calibration:
         path, name = self.weights_file(bits), self.space.model.name
         what = f"corrected weights of {name}, {bits} bits"
         passes = correction_passes(images, self.space.tuned_steps)
-        part = Part(path.stem, correct_weights, (bits, self.space.tuned_steps), passes, True)
+        part = Part(
+            path.stem, correct_weights, (bits, self.space.tuned_steps), passes, corrects=True
+        )
 
         def finish(found: list[Corrected]) -> None:
             save_corrected(path, found[0])

@@ -21,7 +21,7 @@ from igq import Allocation, Limits, Observation
 from pipeline.errors import StudyError
 from pipeline.proposals.encoding import Encoding
 from pipeline.proposals.history import END, noted_of
-from pipeline.proposals.seal import ReadOnly, reopen, sealed_part, whole_lines
+from pipeline.proposals.seal import ReadOnly, reopen, sealed_part
 from pipeline.study.trials import Origin, Proposal, State, Trial
 
 TOLD = {
@@ -128,18 +128,23 @@ def read_trials(journal: Path, name: str, limits: Limits) -> tuple[Trial, ...]:
         return ended_trials(load_journal(journal, name), Encoding(limits))
 
 
-def load_journal(journal: Path, name: str, running: bool = False) -> optuna.Study:
-    """Return the study in a journal; call it within `reading`.
-
-    `running` trials, which lie behind the sealed part, are of interest too.
+def load_journal(journal: Path, name: str) -> optuna.Study:
+    """Return the study in a journal's sealed part; call it within `reading`.
 
     Raises:
         StudyError: there is no such journal, no study in it, or it is not the one that was sealed.
     """
     if not journal.exists():
         raise StudyError(f"a study must hold {journal.name}, but {journal.parent} has none.")
-    sealed = sealed_part(journal)
-    content = whole_lines(journal) if running else sealed
+    return study_in(sealed_part(journal), journal, name)
+
+
+def study_in(content: bytes, journal: Path, name: str) -> optuna.Study:
+    """Return the study in these lines of a journal; call it within `reading`.
+
+    Raises:
+        StudyError: there is no study of this name in them.
+    """
     storage = JournalStorage(ReadOnly(content))
     if name not in [study.study_name for study in storage.get_all_studies()]:
         raise StudyError(f"{journal} must hold the study {name}, but does not.")

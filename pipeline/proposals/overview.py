@@ -9,7 +9,7 @@ from statistics import fmean
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.proposals.history import noted_of
-from pipeline.proposals.journal import load_journal, reading
+from pipeline.proposals.journal import reading, study_in
 from pipeline.proposals.seal import sealed_part, whole_lines
 from pipeline.study.trials import State
 
@@ -51,12 +51,14 @@ def overview(journal: Path, name: str) -> Overview:
     whole = whole_lines(journal)
     if not whole:
         return Overview()
+
+    def trials(lines: bytes) -> list[FrozenTrial]:
+        return study_in(lines, journal, name).get_trials(deepcopy=False) if lines else []
+
     with reading(journal):
-        every = load_journal(journal, name, running=True).get_trials(deepcopy=False)
-        known: Sequence[FrozenTrial] = every if sealed == whole else ()
-        if sealed and sealed != whole:
-            known = load_journal(journal, name).get_trials(deepcopy=False)
-        return _counted(known, sum(trial.state is TrialState.RUNNING for trial in every))
+        every = trials(whole)
+        ended = every if sealed == whole else trials(sealed)
+        return _counted(ended, sum(trial.state is TrialState.RUNNING for trial in every))
 
 
 def _counted(trials: Sequence[FrozenTrial], running: int) -> Overview:

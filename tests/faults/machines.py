@@ -22,7 +22,7 @@ CHAINED = ["setpriv", "--pdeathsig", "KILL", "--"]
 """Whoever is started so ends with this process, however it ends."""
 GATEWAY = "192.0.2.1"
 CHECKOUT = "export PYTHONPATH={patched}:{root} IGQ_GATE={gate}\n"
-"""What every login sets: this checkout's code, whose trials wait while there is a gate."""
+"""A line of each login shell: Python imports this checkout; its trials wait while a gate exists."""
 SSHD = "HostKey {key}\nAuthorizedKeysFile .ssh/authorized_keys\nUsePAM no\nPidFile none\n"
 
 

@@ -103,10 +103,10 @@ def connected(
 
 
 def _take_mode(mode: str | None) -> None:
-    """Have Ray authenticate as this says; None: as it does by itself.
+    """Set Ray's authentication mode of this process; None leaves it to Ray.
 
-    Ray that is started or joined with a token turns it on for the process, and an open cluster that
-    is joined afterwards takes the driver for dead.
+    Ray turns tokens on for the whole process when it is started, or joins a cluster that has one.
+    An open cluster that is joined afterwards then takes the driver for dead.
     """
     os.environ.pop(AUTH_MODE, None)
     if mode is not None:

@@ -129,7 +129,12 @@ def _after(path: Path, format: str) -> str:
 
 def evaluate(
     artifact: Annotated[Path, typer.Argument(help="Folder that igq export wrote.")],
-    images: Annotated[str, typer.Option(help="Folder of class folders, `digits`, or NAME:ROOT.")],
+    images: Annotated[
+        str,
+        typer.Option(
+            help="Folder of class folders, CSV or JSON of labels, `digits`, or NAME:ROOT."
+        ),
+    ],
     weights: Annotated[
         Path | None, typer.Option(help="Full-precision weights: adds KL and top-1 kept.")
     ] = None,

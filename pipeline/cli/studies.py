@@ -40,7 +40,9 @@ def search(
     ],
     images: Annotated[
         str | None,
-        typer.Option(help="Folder of class folders, `digits`, or NAME:ROOT of a timm dataset."),
+        typer.Option(
+            help="Folder of class folders, CSV or JSON of labels, `digits`, or NAME:ROOT of timm's."
+        ),
     ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="Calibration images, where not drawn from --images.")

@@ -141,7 +141,7 @@ def _check(requests: tuple[Request, ...]) -> None:
 def _plan(
     request: Request, means: tuple[int | None, str | None, str | None, int], as_json: bool
 ) -> None:
-    loading("torch", "timm", "optuna")
+    loading("torch", "timm", "optuna", *(["ray"] if means[1] else []))
     from pipeline.commands.studies.plan import Means, plan
     from pipeline.forecast.tables import choices_lines, resources_lines, steps_table
     from pipeline.reports.progress import TerminalDisplay

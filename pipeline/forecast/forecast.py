@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import log10
 from typing import Any
 
@@ -54,6 +54,8 @@ class Workers:
     """Trials that run at once without sharing a core."""
     held: bool = False
     """Whether memory, not cores, allows no more."""
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    """Machine of the cluster -> the workers that it has room for now."""
 
 
 @dataclass(frozen=True)

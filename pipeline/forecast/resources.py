@@ -5,6 +5,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+import igq
 from igq import WeightMethod
 from pipeline.cluster.placement import WorkerMemory
 from pipeline.data.draw import KEPT
@@ -13,7 +16,8 @@ from pipeline.evaluation.objective import MEMORY
 from pipeline.forecast.work import Work
 from pipeline.preparation.costs.memory import Load, memory
 from pipeline.preparation.prepare import CHUNKS
-from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION
+from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION, parameters_of
+from search_spaces import SearchSpace
 
 FLOAT = 4
 """Bytes of a value."""
@@ -94,6 +98,27 @@ def resources_of(work: Work, parameters: int, image_bytes: int, base: int) -> Re
         disk_left=disk_left(work.request.out),
         corrections=bits if corrects else 1,
     )
+
+
+def check_model(space: SearchSpace) -> None:
+    """Refuse a model whose copies this machine cannot hold, before any is made.
+
+    Raises:
+        StudyError: it has less memory than they take.
+        UnsupportedModelError: timm has no such model, or it does not take these arguments.
+
+    >>> import search_spaces
+    >>> check_model(search_spaces.load("demo"))
+    """
+    with torch.device("meta"):
+        parameters = parameters_of(igq.create(space.model.name, space.model.arguments))
+    there, taken = memory_there(), memory_taken() + COPIES * FLOAT * parameters
+    if there is not None and taken > there:
+        raise StudyError(
+            f"this machine must hold {COPIES} copies of {space.model.name}, which has "
+            f"{parameters / 1e6:.0f} million parameters, and takes about {size_of(taken)} with "
+            f"them, but has {size_of(there)}: take a smaller model, or a machine that has more."
+        )
 
 
 def check_memory(needed: Resources, workers: int) -> None:

@@ -72,12 +72,16 @@ def workers_line(workers: Workers) -> str:
     'Workers: 2 on this machine, each with 1 thread'
     >>> workers_line(Workers(2, 4, None, 2, held=True))
     'Workers: 2 on this machine, each with 4 threads; its free memory holds no more'
+    >>> print(workers_line(Workers(6, 1, "head:6379", 6, nodes={"one": 4, "two": 2})))
+    Workers: 6 of the cluster at head:6379, each with 1 thread; it has room on one (4), two (2). \
+Times are as if its machines were like this one
     """
     threads = f"{workers.threads} thread{'s' * (workers.threads != 1)}"
     if workers.cluster is not None:
+        nodes = ", ".join(f"{name} ({room})" for name, room in workers.nodes.items())
         return (
-            f"Workers: {workers.count} of the cluster at {workers.cluster}, whose machines were "
-            "not tried: times are as if they were like this one"
+            f"Workers: {workers.count} of the cluster at {workers.cluster}, each with {threads}; "
+            f"it has room on {nodes}. Times are as if its machines were like this one"
         )
     shared = "" if workers.at_once == workers.count else f", which share {workers.at_once} cores"
     held = "; its free memory holds no more" if workers.held else ""

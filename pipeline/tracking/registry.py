@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from igq.formats.integrity import read_json
 from pipeline.errors import TrackingError
 from pipeline.tracking.model import save
 from pipeline.tracking.store import IMPATIENT, connect, find_study, reaching, runs_with
@@ -195,7 +195,7 @@ def _read(name: str, version: int, folder: Path) -> Champion:
     """Return the champion that lies in a folder.
 
     Raises:
-        TrackingError: it is a model of another kind.
+        TrackingError: it is a model of another kind, or its scores are damaged.
     """
     described = next(folder.rglob("MLmodel"), folder / "MLmodel").parent
     manifest = next(described.glob("artifacts/*/manifest.json"), None)
@@ -204,16 +204,28 @@ def _read(name: str, version: int, folder: Path) -> Champion:
             f"`register` must name models of igq alone, but the champion of {name}, version "
             f"{version}, is of another kind: choose another name."
         )
-    written = described / SCORES
-    scores = _scores(json.loads(written.read_text())) if written.exists() else None
+    try:
+        scores = _scores(described) if (described / SCORES).exists() else None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise TrackingError(
+            f"`register` needs the scores of the champion of {name}, version {version}, but they "
+            f"are damaged: {error!r}. Register under another name, or remove the alias "
+            f"`{CHAMPION}` from that version."
+        ) from error
     return Champion(version, manifest.parent, scores)
 
 
-def _scores(content: Mapping[str, Any]) -> Scores:
-    correct = content["correct"]
-    return Scores(
-        str(content["images"]),
-        str(content["weights"]),
-        tuple(map(float, content["kls"])),
-        None if correct is None else tuple(map(bool, correct)),
-    )
+def _scores(described: Path) -> Scores:
+    """Read the scores beside a model.
+
+    Raises:
+        DamagedError: the file is none, or too large.
+        KeyError, TypeError, ValueError: it does not hold scores.
+    """
+    content = read_json(described, SCORES)
+    kls, correct = tuple(map(float, content["kls"])), content["correct"]
+    if not kls:
+        raise ValueError("there is no image")
+    if correct is not None and len(correct := tuple(map(bool, correct))) != len(kls):
+        raise ValueError(f"{len(kls)} images have {len(correct)} answers")
+    return Scores(str(content["images"]), str(content["weights"]), kls, correct)

@@ -1,6 +1,6 @@
 """Workers of a Ray cluster. The one door to Ray."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -85,14 +85,21 @@ class RayCluster:
         Raises:
             ClusterError: the cluster cannot be asked.
         """
-        if self.workers is not None:
-            return self.workers
+        return self.workers or max(1, sum(self.placed()[0].values()))
+
+    def placed(self) -> tuple[Mapping[str, int], Share]:
+        """Return the workers that each machine has room for now, and what each worker takes.
+
+        Raises:
+            ClusterError: the cluster cannot be asked, or no machine of it has room.
+        """
         if self.address is None:
             there = [Machine.here(float("inf") if self.left is None else self.left)]
         else:
             with connected(self.address):
                 there = machines()
-        return max(1, sum(rooms(there, self._share(there)).values()))
+        share = self._share(there)
+        return rooms(there, share), share
 
     @property
     def where(self) -> str:

@@ -37,7 +37,7 @@ class Applied:
     identical: bool
     """Whether its tensors are the original's, bit for bit; processors may round otherwise."""
     edited: tuple[str, ...]
-    """Layers whose setting costs other than the file notes: it was edited."""
+    """Layers whose setting costs other than the file notes, or without a cost: it was edited."""
 
 
 def apply(
@@ -84,9 +84,9 @@ def apply(
 
 
 def _edited(noted: Sequence[Mapping[str, Any]], costs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the layers that cost other than noted."""
+    """Return the layers that cost other than noted; an export notes the costs of every layer."""
     known = {entry["name"]: entry.get("costs") for entry in noted}
-    return tuple(name for name, cost in costs.items() if known[name] not in (None, cost))
+    return tuple(name for name, cost in costs.items() if known[name] != cost)
 
 
 def chosen_of(

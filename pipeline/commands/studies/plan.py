@@ -14,7 +14,7 @@ from pipeline.data import ImageSource, Preprocessing, drawn_counts
 from pipeline.data.classes import read_classes
 from pipeline.forecast.forecast import Choices, Drawn, Forecast, Workers, limits_in_words
 from pipeline.forecast.probe import probe
-from pipeline.forecast.resources import check_memory, memory_taken, resources_of
+from pipeline.forecast.resources import check_memory, check_model, memory_taken, resources_of
 from pipeline.forecast.work import Work, steps_of
 from pipeline.preparation.costs.limits import limits_of
 from pipeline.preparation.models import device, load_model, with_num_classes
@@ -75,6 +75,7 @@ def plan(request: Request, means: Means | None = None, display: Display | None =
     request, folder = as_begun(replace(request, space=space)), Folder(request.out)
     check_folder(folder, request.resume)
     check_unlocked(folder)
+    check_model(space)
     model = _model(request, shown)
     work, sources, notes = _work(request, model, shown)
     execution = execution_of(request, model, tuple(work.layers))
@@ -106,18 +107,31 @@ def plan(request: Request, means: Means | None = None, display: Display | None =
 def workers_of(means: Means, memory: WorkerMemory = NO_MEMORY, left: int | None = None) -> Workers:
     """Return the processes that trials run in; on this machine they share its cores.
 
-    `left` are its bytes for workers, as far as the system tells.
+    `left` are its bytes for workers, as far as the system tells. A cluster is asked.
+
+    Raises:
+        ClusterError: the cluster cannot be joined, has no room, or a node has other versions.
     """
+    if means.cluster is not None:
+        return _joined(means.cluster, means.workers, memory)
     here = Machine.here(float("inf") if left is None else left)
     cores = max(1, int(here.cpus))
-    if means.cluster is not None:
-        count = means.workers or int(here.gpus) or cores
-        return Workers(count, cores, means.cluster, count)
     share = share_of([here], means.workers, None, memory)
     room = sum(rooms([here], share).values())
     held = means.workers is None and not here.gpus and room < cores
     count = means.workers or room
     return Workers(count, share.threads, None, min(count, cores), held)
+
+
+def _joined(address: str, workers: int | None, memory: WorkerMemory) -> Workers:
+    from pipeline.cluster.ray import RayCluster  # a plan for this machine does without Ray
+
+    cluster = RayCluster(address, workers)
+    cluster.check()
+    nodes, share = cluster.holding(memory, None).placed()
+    room = sum(nodes.values())
+    count = min(workers or room, room)
+    return Workers(count, share.threads, address, count, nodes=nodes)
 
 
 def _model(request: Request, display: Display) -> nn.Module:

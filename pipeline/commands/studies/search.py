@@ -19,7 +19,7 @@ from pipeline.commands.machine.surroundings import surroundings
 from pipeline.commands.studies.driving import Driving
 from pipeline.commands.studies.result import Result
 from pipeline.files import write_json
-from pipeline.forecast.resources import check_memory, memory_taken, resources_of
+from pipeline.forecast.resources import check_memory, check_model, memory_taken, resources_of
 from pipeline.forecast.work import Work
 from pipeline.preparation.models import device
 from pipeline.preparation.prepare import Preparation, prepare
@@ -112,6 +112,7 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     5
     """
     base = memory_taken()
+    check_model(request.space)
     study = replace(Study.create(request, display, cluster.check), shared=shared_folder())
     cluster = _held(study, request, cluster, base)
     tracker = PatientTracker(tracker, display.warn, str(request.out))

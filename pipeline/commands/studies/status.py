@@ -9,7 +9,7 @@ from pipeline.commands.studies.driving import Driving
 from pipeline.errors import StudyError
 from pipeline.proposals import Overview, overview
 from pipeline.study.folder import Folder
-from pipeline.study.seals import read_definition, read_sealed
+from pipeline.study.seals import check_companions, read_definition, read_sealed
 
 LATELY = 50
 """Trials that the rate is taken of (our choice)."""
@@ -112,13 +112,28 @@ def status(study: str | Path) -> Status:
         name = read_definition(folder.path)["space"]["name"]
     except (KeyError, TypeError) as error:
         raise StudyError(f"{folder.study} must define a study, but: {error!r}") from error
-    for path in (folder.final, folder.validation, folder.result):
-        if path.exists():
-            read_sealed(path)
     found, driver = overview(folder.journal, name), Driving.read(folder.driver)
+    _check_end(folder, writing=driver is not None and driver.alive is not False)
     wanted = None if driver is None else driver.trials
     phase = _phase(folder, found, driver)
     return Status(folder.path, phase, wanted, found, driver, _rate(found, driver))
+
+
+def _check_end(folder: Folder, writing: bool) -> None:
+    """Refuse the files of a study's end unless they are whole and were written together.
+
+    While a driver may be `writing` them, some may be missing, or of an earlier end.
+
+    Raises:
+        StudyError: one is missing, damaged, or of another end.
+    """
+    for path in (folder.final, folder.result):
+        if path.exists():
+            read_sealed(path)
+    if folder.validation.exists() or (folder.result.exists() and not writing):
+        content = read_sealed(folder.validation)
+        if "files" in content and not writing:  # not in studies of before
+            check_companions(folder.validation, content["files"])
 
 
 def _phase(folder: Folder, found: Overview, driver: Driving | None) -> str:

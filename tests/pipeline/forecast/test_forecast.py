@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 import search_spaces
 from pipeline.cli import main
+from pipeline.cluster.placement import Machine, WorkerMemory
 from pipeline.commands.studies.plan import Means, plan, workers_of
 from pipeline.errors import DataError, StudyError
 from pipeline.forecast.probe import Rates, seconds_each
@@ -90,7 +92,20 @@ def test_workers_share_the_cores_of_this_machine(monkeypatch: pytest.MonkeyPatch
         3: (1, 3),
         8: (1, 4),
     }
-    assert workers_of(Means(8, cluster="head:6379")).at_once == 8
+
+
+def test_a_cluster_tells_which_workers_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [Machine("one", 4, memory=3 * 10**9), Machine("two", 2), Machine("head", 0)]
+    monkeypatch.setattr("pipeline.cluster.ray.connected", lambda *_: nullcontext())
+    monkeypatch.setattr("pipeline.cluster.ray.machines", lambda: there)
+    asked: list[bool] = []
+    monkeypatch.setattr("pipeline.cluster.ray.check_nodes", lambda wanted: asked.append(True))
+    every = workers_of(Means(cluster="head:6379"), WorkerMemory(10**9, 10**9))
+    assert (every.count, every.threads, every.nodes) == (5, 1, {"one": 3, "two": 2})
+    few, many = (workers_of(Means(n, "head:6379"), WorkerMemory(10**9, 10**9)) for n in (2, 99))
+    assert (few.count, few.threads, few.nodes) == (2, 2, {"one": 2, "two": 1})
+    assert (many.count, many.threads) == (sum(many.nodes.values()), 1)
+    assert len(asked) == 3
 
 
 def test_a_probe_takes_batches_as_large_as_the_time_allows() -> None:

@@ -11,9 +11,16 @@ from pipeline.cluster.ray import RayCluster
 from pipeline.commands.studies.plan import Means, plan
 from pipeline.commands.studies.search import run
 from pipeline.errors import StudyError
-from pipeline.forecast.resources import Resources, check_memory, memory_left, memory_there
+from pipeline.forecast.resources import (
+    Resources,
+    check_memory,
+    memory_left,
+    memory_taken,
+    memory_there,
+)
 from pipeline.study.progress import SilentDisplay
 from pipeline.study.request import Request
+from search_spaces import ModelSpec
 
 GB = 10**9
 NEEDED = Resources(
@@ -81,15 +88,28 @@ def test_free_memory_is_what_this_process_has_and_may_still_take(
         assert memory_left() == 1024 * expected
 
 
+def test_a_model_that_is_too_large_is_refused_before_it_is_made(
+    make_request: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request()
+    model = ModelSpec(name="vit_huge_patch14_224")
+    huge = replace(request, space=request.space.model_copy(update={"model": model}))
+    monkeypatch.setattr(f"{PLACE}.memory_there", lambda: memory_taken() + 2 * GB)
+    before = memory_taken()
+    with pytest.raises(StudyError, match=r"3 copies of vit_huge_patch14_224, .* 631 million"):
+        plan(huge)
+    assert memory_taken() < before + GB // 2
+
+
 def test_plan_and_search_refuse_before_anything_is_written(
     make_request: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = make_request()
     monkeypatch.setattr("pipeline.forecast.probe.EACH", 0.02)
     monkeypatch.setattr(f"{PLACE}.memory_there", lambda: GB)
-    with pytest.raises(StudyError, match="this machine must hold the search"):
+    with pytest.raises(StudyError, match="this machine must hold"):
         plan(request, Means(workers=1))
-    with pytest.raises(StudyError, match="this machine must hold the search"):
+    with pytest.raises(StudyError, match="this machine must hold"):
         run(request, pipeline.InProcess(), pipeline.InMemoryTracker(), SilentDisplay())
     assert not request.out.exists()
 

@@ -391,10 +391,12 @@ class TestApply:
             assert again.notes[name] == original.notes[name]
         assert again.notes.get("scores") is None
 
+    @pytest.mark.parametrize("costs", [{}, {"costs": None}], ids=["kept", "deleted"])
     def test_a_setting_may_be_edited_to_another_of_the_space(
-        self, searched: Searched, allocation: Path, tmp_path: Path
+        self, searched: Searched, allocation: Path, tmp_path: Path, costs: dict[str, None]
     ) -> None:
-        self.edit(allocation, lambda content: content["layers"][1].update(setting="w4a4g1"))
+        edit = {"setting": "w4a4g1", **costs}
+        self.edit(allocation, lambda content: content["layers"][1].update(edit))
         weights = searched.request.space.weights
         assert weights is not None
         applied = apply(allocation, weights, "digits", tmp_path / "again")

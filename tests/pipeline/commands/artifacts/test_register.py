@@ -153,3 +153,26 @@ class TestRefusals:
         with pytest.raises(InvalidArgumentError, match="must have native in it for --register"):
             export_command(recorded_study, tmp_path / "x", format="onnx", register="tiny")
         assert not (tmp_path / "x").exists()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "reason"),
+        [
+            ('"kls": [', '"kls": [NaN, ', "is no number of JSON"),
+            ('"kls": [', '"kls": [0.1, ', "images have"),
+            ('"kls"', '"losses"', "KeyError"),
+            ("}", "", "must be JSON"),
+        ],
+    )
+    def test_scores_of_a_champion_that_are_damaged(
+        self, recorded_study: Path, tmp_path: Path, old: str, new: str, reason: str
+    ) -> None:
+        made = pipeline.export(recorded_study, tmp_path / "artifact").path
+        register(recorded_study, made, name := f"edited {reason}")
+        place = MlflowClient(sqlite_uri(recorded_study)).get_model_version_download_uri(name, "1")
+        written = Path(unquote(urlsplit(place).path), "scores.json")
+        written.write_text(written.read_text().replace(old, new))
+        with (
+            pytest.raises(TrackingError, match=f"are damaged: .*{reason}"),
+            check_registry(recorded_study, name).champion(),
+        ):
+            pass

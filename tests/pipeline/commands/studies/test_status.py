@@ -105,9 +105,25 @@ def test_a_finished_search(make_request: Callable[..., Request], display: Displa
     run(request, Interrupted(after=100), InMemoryTracker(), display)
     found = status(request.out)
     assert (found.phase, found.trials.ended, found.trials.running) == ("finished", 12, 0)
-    cut(Folder(request.out).result)
-    with pytest.raises(StudyError, match=r"result\.json"):
-        status(request.out)
+    folder = Folder(request.out)
+    drive(folder, pid=gone())
+    for path in (folder.final, folder.validation, folder.result):
+        kept = path.read_bytes()
+        for damage in (cut, Path.unlink):
+            damage(path)
+            with pytest.raises(StudyError, match=path.name.replace(".", r"\.")):
+                status(request.out)
+            path.write_bytes(kept)
+    assert status(request.out).phase == "finished"
+
+
+def test_files_of_an_end_appear_one_after_the_other(
+    make_request: Callable[..., Request], display: Display
+) -> None:
+    request = make_request()
+    run(request, Interrupted(after=100), InMemoryTracker(), display)
+    Folder(request.out).validation.unlink()
+    assert status(request.out).phase == "finished"  # its driver, this process, may be writing it
 
 
 def test_no_study_is_refused_and_a_damaged_note_too(stopped: Folder, tmp_path: Path) -> None:

@@ -36,29 +36,29 @@ class Batch:
 
 @dataclass(frozen=True)
 class Pace:
-    """The seconds of the trials that have ended last.
+    """How many trials have ended, and how fast.
 
-    >>> pace = Pace().after(3.0).after(0.1).after(0.1)  # the first one read the model
-    >>> pace.batch(left=100, workers=2)
-    4
-    >>> pace.batch(left=5, workers=2)
-    2
+    >>> pace = Pace().after(3.0).after(0.1).after(0.1).after(0.1)  # the first one read the model
+    >>> [pace.batch(left, workers=1) for left in (100, 3)]
+    [4, 3]
     """
 
+    ended: int = 0
     seconds: tuple[float, ...] = ()
+    """Of those that have ended last."""
 
     def after(self, seconds: float) -> "Pace":
         """Return the pace when one more trial has ended."""
-        return Pace((*self.seconds, seconds)[-RECENT:])
+        return Pace(self.ended + 1, (*self.seconds, seconds)[-RECENT:])
 
     def batch(self, left: int, workers: int) -> int:
         """Return how many of the proposals that are left a worker is given at once.
 
-        As many as end within a message, but no more than its share of those left: the batches at
-        the end become small, and no worker has many while others have none. This is guided
-        self-scheduling (Polychronopoulos and Kuck, IEEE Trans. Computers C-36, 1987).
+        As many as end within a message, but no more than its share of those that have ended, so
+        that a proposal knows at least half of the trials before it; nor of those left, so that no
+        worker has many at the end while others have none: guided self-scheduling (Polychronopoulos
+        and Kuck, IEEE Trans. Computers C-36, 1987).
         """
-        if not self.seconds:
-            return 1
-        each, most = median(self.seconds), min(MOST, left // workers)
-        return max((n for n in range(2, most + 1) if n * each < MESSAGE_SECONDS), default=1)
+        most = min(MOST, self.ended // workers, left // workers)
+        sizes = range(2, most + 1)
+        return max((n for n in sizes if n * median(self.seconds) < MESSAGE_SECONDS), default=1)

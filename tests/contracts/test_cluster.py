@@ -224,17 +224,17 @@ def test_killed_workers_lose_nothing(head: Head) -> None:
 def test_a_worker_killed_in_mid_batch_loses_nothing(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first trial is alone; the eight others are one batch, here of more than a message."""
+    """Batches grow; the last one is killed after its first message, of more than one."""
     monkeypatch.setattr(batches, "MESSAGE_SECONDS", 60.0)
     sent: list[int] = []
     monkeypatch.setattr(tuning, "Batch", lambda some: sent.append(len(some)) or Batch(some))
-    chunks = LONG // 9
+    chunks = LONG // 2
     task = make_task(images=chunks, chunk_size=1)
-    feed = FakeFeed(allocations(task)[:3] * 3)
+    feed = FakeFeed(allocations(task)[:4] * 4)
     killed: list[int] = []
 
     def kill() -> None:
-        if len(sent) == 2 and not killed:
+        if len(sent) == 5 and not killed:
             killed.extend(worker.pid for worker in head.workers())
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
@@ -243,14 +243,14 @@ def test_a_worker_killed_in_mid_batch_loses_nothing(
     RayCluster(head.address, workers=1).run(task, feed)
 
     assert killed
-    assert sent[:2] == [1, 8]
-    assert set(sent[2:]) == {1}  # what was left of the batch
-    assert sorted(feed.finished) == [(number, None) for number in range(9)]
-    chunks_seen = [len(feed.reports[number]) for number in range(9)]
+    assert sent[:5] == [1, 1, 2, 4, 8]
+    assert set(sent[5:]) == {1}  # what was left of the batch
+    assert sorted(feed.finished) == [(number, None) for number in range(16)]
+    chunks_seen = [len(reports) for reports in feed.reports.values()]
     assert sum(seen > chunks for seen in chunks_seen) <= 1  # the one in which the message ended
-    truth = [dict(expected(task, allocation)) for allocation in feed.allocations[:3]]
+    truth = [dict(expected(task, allocation)) for allocation in feed.allocations[:4]]
     for number, reports in feed.reports.items():
-        last, wanted = dict(reports), truth[number % 3]
+        last, wanted = dict(reports), truth[number % 4]
         assert last.keys() == wanted.keys()
         assert all(last[chunk] == pytest.approx(wanted[chunk], rel=1e-6) for chunk in wanted)
 

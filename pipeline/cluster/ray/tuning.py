@@ -118,12 +118,14 @@ class Lost:
 class Proposals(Searcher):
     """Asks the feed for trials, on behalf of Tune, while there is room for one more batch."""
 
-    def __init__(self, feed: ProposalFeed, room: Callable[[], int]) -> None:
+    def __init__(
+        self, feed: ProposalFeed, room: Callable[[], int], pace: Pace | None = None
+    ) -> None:
         super().__init__()
         self.lost = Lost("")
         """The way in which a batch went wrong last."""
         self._feed, self._room = feed, room
-        self._pace = Pace()
+        self._pace = pace or Pace()
         self._live: dict[str, dict[int, Proposal]] = {}  # of each batch what has not ended
         self._begun: set[str] = set()
         self._again: list[Proposal] = []
@@ -136,7 +138,7 @@ class Proposals(Searcher):
         room = self._room()
         if len(self._live) >= room or time.monotonic() < self._paused:
             return None
-        batch = [self._again.pop()] if self._again else self._proposed(room)
+        batch = [self._again.pop(0)] if self._again else self._proposed(room)
         if not batch:
             return None if self._live else Searcher.FINISHED
         self._live[trial_id] = {proposal.number: proposal for proposal in batch}

@@ -9,6 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from igq import Allocation, Observation, Unit
+from pipeline.cluster.batches import Pace
 from pipeline.cluster.evaluator import Report
 from pipeline.cluster.ray import tuning
 from pipeline.cluster.ray.tuning import RETRIES, Lost, Proposals
@@ -16,6 +17,7 @@ from pipeline.study.trials import Origin, Proposal
 
 DIED = Lost("ActorDiedError: its worker was lost")
 CHUNKS = 4
+SHORT = Pace(ended=1000, seconds=(0.01,))
 
 
 @dataclass
@@ -59,6 +61,10 @@ def reports(number: int, each: float = 0.01, chunks: int = CHUNKS) -> tuple[Repo
     return tuple(Report(number, i, seen, each, i == CHUNKS - 1) for i in range(chunks))
 
 
+def raised(number: int) -> Report:
+    return Report(number, 0, Observation(), 0.0, True, "MemoryError: no room")
+
+
 def ask(proposals: Proposals, trial_id: str) -> list[int]:
     """Return the numbers of the batch that Tune gets; none where it gets none."""
     config = proposals.suggest(trial_id)
@@ -80,16 +86,6 @@ def tries(proposals: Proposals, lost: Lost, begun: bool) -> int:
         lose(proposals, str(tried), lost, begun)
         tried += 1
     return tried
-
-
-def ready(feed: Feed, workers: int = 1) -> Proposals:
-    """Return proposals of which the first has ended within a hundredth of a second."""
-    proposals = Proposals(feed, lambda: workers)
-    assert ask(proposals, "first") == [0]
-    proposals.began("first")
-    assert proposals.take("first", reports(0))
-    proposals.on_trial_complete("first")
-    return proposals
 
 
 def test_a_trial_is_not_blamed_for_workers_that_do_not_start(clock: list[float]) -> None:
@@ -130,60 +126,59 @@ def test_a_trial_that_takes_every_worker_with_it_is_tried_a_few_times(clock: lis
 
 
 def test_batches_grow_when_trials_are_short_and_shrink_at_the_end() -> None:
-    feed = Feed(wanted=14)
-    proposals = ready(feed, workers=2)
+    feed = Feed(wanted=40)
+    proposals = Proposals(feed, lambda: 2)
     sizes = []
     while batch := ask(proposals, "next"):
         sizes.append(len(batch))
         proposals.take("next", [report for number in batch for report in reports(number)])
         proposals.on_trial_complete("next")
-    assert sizes == [6, 3, 2, 1, 1]
-    assert sorted(feed.finished) == [(number, None) for number in range(14)]
+    assert sizes == [1, 1, 1, 1, 2, 3, 4, 6, 9, 6, 3, 1, 1, 1]
+    assert sorted(feed.finished) == [(number, None) for number in range(40)]
     assert proposals.suggest("none") == Searcher.FINISHED
 
 
 def test_long_trials_stay_alone() -> None:
     proposals = Proposals(Feed(wanted=50), lambda: 1)
-    for number in range(3):
+    for number in range(9):
         assert ask(proposals, "next") == [number]
         proposals.take("next", reports(number, each=0.25))
         proposals.on_trial_complete("next")
 
 
-def test_a_trial_that_raises_at_once_does_not_pass_for_a_short_one() -> None:
+def test_trials_that_raise_at_once_do_not_pass_for_short_ones() -> None:
     proposals = Proposals(Feed(wanted=50), lambda: 1)
-    assert ask(proposals, "one") == [0]
-    proposals.take("one", [Report(0, 0, Observation(), 0.0, True, "MemoryError: no room")])
-    proposals.on_trial_complete("one")
-    assert ask(proposals, "two") == [1]
+    for number in range(9):
+        assert ask(proposals, "next") == [number]
+        proposals.take("next", [raised(number)])
+        proposals.on_trial_complete("next")
 
 
 def test_an_error_is_the_end_of_its_trial_alone_in_a_batch() -> None:
-    feed = Feed(wanted=4)
-    proposals = ready(feed)
-    assert ask(proposals, "batch") == [1, 2, 3]
-    raised = Report(2, 0, Observation(), 0.0, True, "MemoryError: no room")
-    assert proposals.take("batch", [*reports(1), raised, *reports(3)])
-    assert feed.finished == [(0, None), (1, None), (2, "MemoryError: no room"), (3, None)]
+    feed = Feed(wanted=3)
+    proposals = Proposals(feed, lambda: 1, SHORT)
+    assert ask(proposals, "batch") == [0, 1, 2]
+    assert proposals.take("batch", [*reports(0), raised(1), *reports(2)])
+    assert feed.finished == [(0, None), (1, "MemoryError: no room"), (2, None)]
 
 
-def test_nothing_is_heard_of_a_trial_after_its_end(clock: list[float]) -> None:
-    feed = Feed(wanted=3, stop_at={1: 1})
-    proposals = ready(feed)
-    assert ask(proposals, "batch") == [1, 2]
-    assert not proposals.take("batch", reports(1, chunks=3))
-    assert proposals.take("batch", [*reports(1)[3:], *reports(2)])
-    assert feed.heard[CHUNKS:] == [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
-    assert feed.finished == [(0, None), (1, None), (2, None)]
+def test_nothing_is_heard_of_a_trial_after_its_end() -> None:
+    feed = Feed(wanted=2, stop_at={0: 1})
+    proposals = Proposals(feed, lambda: 1, SHORT)
+    assert ask(proposals, "batch") == [0, 1]
+    assert not proposals.take("batch", reports(0, chunks=3))
+    assert proposals.take("batch", [*reports(0)[3:], *reports(1)])
+    assert feed.heard == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
+    assert feed.finished == [(0, None), (1, None)]
 
 
-def test_a_lost_batch_blames_nobody_and_each_is_tried_alone(clock: list[float]) -> None:
-    feed = Feed(wanted=6)
-    proposals = ready(feed)
-    assert ask(proposals, "batch") == [1, 2, 3, 4, 5]
-    assert not proposals.take("batch", [*reports(1), *reports(2, chunks=2)])
+def test_a_lost_batch_blames_nobody_and_each_is_tried_alone() -> None:
+    feed = Feed(wanted=5)
+    proposals = Proposals(feed, lambda: 1, SHORT)
+    assert ask(proposals, "batch") == [0, 1, 2, 3, 4]
+    assert not proposals.take("batch", [*reports(0), *reports(1, chunks=2)])
     lose(proposals, "batch")
-    poison, sent = 3, list[int]()
+    poison, sent = 2, list[int]()
     while batch := ask(proposals, "alone"):
         (number,) = batch
         sent.append(number)
@@ -192,20 +187,33 @@ def test_a_lost_batch_blames_nobody_and_each_is_tried_alone(clock: list[float]) 
         else:
             assert proposals.take("alone", reports(number))
             proposals.on_trial_complete("alone")
-    assert sorted(sent) == [2, *[poison] * (1 + RETRIES), 4, 5]
+    assert sorted(sent) == [1, *[poison] * (1 + RETRIES), 3, 4]
     assert sorted(feed.finished) == [
-        (number, DIED.reason if number == poison else None) for number in range(6)
+        (number, DIED.reason if number == poison else None) for number in range(5)
     ]
 
 
-def test_the_last_of_a_batch_has_had_the_worker_to_itself(clock: list[float]) -> None:
-    feed = Feed(wanted=3)
-    proposals = ready(feed)
-    assert ask(proposals, "batch") == [1, 2]
-    proposals.take("batch", reports(1))
+def test_a_batch_that_no_worker_began_is_tried_again_for_nothing(clock: list[float]) -> None:
+    feed = Feed(wanted=2)
+    proposals = Proposals(feed, lambda: 1, SHORT)
+    assert ask(proposals, "batch") == [0, 1]
+    lose(proposals, "batch", begun=False)
+    assert proposals.suggest("at once") is None
+    clock[0] += tuning.PAUSE
+    for number in (0, 1):
+        assert len(ask(proposals, f"alone {number}")) == 1
+        proposals.on_trial_complete(f"alone {number}")
+    assert feed.finished == []
+
+
+def test_the_last_of_a_batch_has_had_the_worker_to_itself() -> None:
+    feed = Feed(wanted=2)
+    proposals = Proposals(feed, lambda: 1, SHORT)
+    assert ask(proposals, "batch") == [0, 1]
+    proposals.take("batch", reports(0))
     lose(proposals, "batch")
     assert tries(proposals, DIED, begun=True) == RETRIES
-    assert feed.finished[-1] == (2, DIED.reason)
+    assert feed.finished[-1] == (1, DIED.reason)
 
 
 def scheduled(feed: Feed, *message: Report) -> str:

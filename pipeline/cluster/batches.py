@@ -14,6 +14,9 @@ from pipeline.study.trials import Proposal
 MOST = 16
 """Proposals of a batch: Tune's share is then a tenth of what we compute for each, and with more of
 them each is only made with fewer results known (our choice)."""
+KNOWN = 4
+"""Trials that must have ended for each one in a batch, were all workers to have as many: a proposal
+then knows at least four fifths of those before it (our choice)."""
 RECENT = 9
 """The trials whose seconds tell those of the next ones (our choice)."""
 
@@ -38,8 +41,8 @@ class Batch:
 class Pace:
     """How many trials have ended, and how fast.
 
-    >>> pace = Pace().after(3.0).after(0.1).after(0.1).after(0.1)  # the first one read the model
-    >>> [pace.batch(left, workers=1) for left in (100, 3)]
+    >>> pace = Pace(ended=40, seconds=(3.0, 0.1, 0.1))  # the first one read the model
+    >>> [pace.batch(left, workers=2) for left in (100, 6)]
     [4, 3]
     """
 
@@ -54,11 +57,14 @@ class Pace:
     def batch(self, left: int, workers: int) -> int:
         """Return how many of the proposals that are left a worker is given at once.
 
-        As many as end within a message, but no more than its share of those that have ended, so
-        that a proposal knows at least half of the trials before it; nor of those left, so that no
-        worker has many at the end while others have none: guided self-scheduling (Polychronopoulos
-        and Kuck, IEEE Trans. Computers C-36, 1987).
+        As many as end within a message, but no more than its share of a quarter of those that have
+        ended, as proposals of one batch do not know one another's results; nor of those left, so
+        that no worker has many at the end while others have none: guided self-scheduling
+        (Polychronopoulos and Kuck, IEEE Trans. Computers C-36, 1987). A worker that is alone is
+        given one at a time: its study then follows from the seed and not from the clock.
         """
-        most = min(MOST, self.ended // workers, left // workers)
+        if workers == 1:
+            return 1
+        most = min(MOST, self.ended // (KNOWN * workers), left // workers)
         sizes = range(2, most + 1)
         return max((n for n in sizes if n * median(self.seconds) < MESSAGE_SECONDS), default=1)

@@ -18,8 +18,8 @@ import igq
 from igq import Observation, Unit
 from igq.evaluation import log_probabilities
 from igq.quantized import quantize_weights
-from pipeline.cluster import Cluster, InProcess, batches
-from pipeline.cluster.batches import Batch
+from pipeline.cluster import Cluster, InProcess
+from pipeline.cluster.batches import Batch, Pace
 from pipeline.cluster.placement import WorkerMemory
 from pipeline.cluster.ray import RETRIES, RayCluster, tuning
 from pipeline.cluster.ray.joining import connected
@@ -225,7 +225,7 @@ def test_a_worker_killed_in_mid_batch_loses_nothing(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches grow; the last one is killed after its first message, of more than one."""
-    monkeypatch.setattr(batches, "MESSAGE_SECONDS", 60.0)
+    monkeypatch.setattr(Pace, "batch", lambda pace, left, workers: max(1, min(pace.ended, left)))
     sent: list[int] = []
     monkeypatch.setattr(tuning, "Batch", lambda some: sent.append(len(some)) or Batch(some))
     chunks = LONG // 2

@@ -14,14 +14,18 @@ def test_one_is_given_while_no_trial_has_ended() -> None:
     assert Pace().batch(left=1000, workers=1) == 1
 
 
-def test_a_proposal_knows_half_of_those_before_it() -> None:
+def test_a_proposal_knows_four_fifths_of_those_before_it() -> None:
     pace, workers, sizes = Pace(), 2, list[int]()
-    while pace.ended < 100:
+    while pace.ended < 160:
         sizes.append(pace.batch(left=1000, workers=workers))
-        assert pace.ended == 0 or workers * sizes[-1] <= max(workers, pace.ended)
+        assert sizes[-1] == 1 or 4 * workers * sizes[-1] <= pace.ended
         for _ in range(workers * sizes[-1]):
             pace = pace.after(0.001)
-    assert sizes == [1, 1, 2, 4, 8, 16, 16, 16]
+    assert sizes == [*[1] * 8, 2, 2, 3, 3, 4, 5, 6, 8, 10, 12, 15, 16]
+
+
+def test_a_worker_that_is_alone_is_given_one_at_a_time() -> None:
+    assert Pace(1000, (0.001,)).batch(left=1000, workers=1) == 1
 
 
 @pytest.mark.parametrize(

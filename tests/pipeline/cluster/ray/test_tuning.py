@@ -17,7 +17,16 @@ from pipeline.study.trials import Origin, Proposal
 
 DIED = Lost("ActorDiedError: its worker was lost")
 CHUNKS = 4
-SHORT = Pace(ended=1000, seconds=(0.01,))
+
+
+class Whole(Pace):
+    """A pace at which a worker is given all at once."""
+
+    def after(self, seconds: float) -> Pace:
+        return self
+
+    def batch(self, left: int, workers: int) -> int:
+        return max(1, left)
 
 
 @dataclass
@@ -126,15 +135,15 @@ def test_a_trial_that_takes_every_worker_with_it_is_tried_a_few_times(clock: lis
 
 
 def test_batches_grow_when_trials_are_short_and_shrink_at_the_end() -> None:
-    feed = Feed(wanted=40)
+    feed = Feed(wanted=60)
     proposals = Proposals(feed, lambda: 2)
     sizes = []
     while batch := ask(proposals, "next"):
         sizes.append(len(batch))
         proposals.take("next", [report for number in batch for report in reports(number)])
         proposals.on_trial_complete("next")
-    assert sizes == [1, 1, 1, 1, 2, 3, 4, 6, 9, 6, 3, 1, 1, 1]
-    assert sorted(feed.finished) == [(number, None) for number in range(40)]
+    assert sizes == [*[1] * 16, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 4, 2, 1, 1, 1]
+    assert sorted(feed.finished) == [(number, None) for number in range(60)]
     assert proposals.suggest("none") == Searcher.FINISHED
 
 
@@ -156,7 +165,7 @@ def test_trials_that_raise_at_once_do_not_pass_for_short_ones() -> None:
 
 def test_an_error_is_the_end_of_its_trial_alone_in_a_batch() -> None:
     feed = Feed(wanted=3)
-    proposals = Proposals(feed, lambda: 1, SHORT)
+    proposals = Proposals(feed, lambda: 1, Whole())
     assert ask(proposals, "batch") == [0, 1, 2]
     assert proposals.take("batch", [*reports(0), raised(1), *reports(2)])
     assert feed.finished == [(0, None), (1, "MemoryError: no room"), (2, None)]
@@ -164,7 +173,7 @@ def test_an_error_is_the_end_of_its_trial_alone_in_a_batch() -> None:
 
 def test_nothing_is_heard_of_a_trial_after_its_end() -> None:
     feed = Feed(wanted=2, stop_at={0: 1})
-    proposals = Proposals(feed, lambda: 1, SHORT)
+    proposals = Proposals(feed, lambda: 1, Whole())
     assert ask(proposals, "batch") == [0, 1]
     assert not proposals.take("batch", reports(0, chunks=3))
     assert proposals.take("batch", [*reports(0)[3:], *reports(1)])
@@ -174,7 +183,7 @@ def test_nothing_is_heard_of_a_trial_after_its_end() -> None:
 
 def test_a_lost_batch_blames_nobody_and_each_is_tried_alone() -> None:
     feed = Feed(wanted=5)
-    proposals = Proposals(feed, lambda: 1, SHORT)
+    proposals = Proposals(feed, lambda: 1, Whole())
     assert ask(proposals, "batch") == [0, 1, 2, 3, 4]
     assert not proposals.take("batch", [*reports(0), *reports(1, chunks=2)])
     lose(proposals, "batch")
@@ -195,7 +204,7 @@ def test_a_lost_batch_blames_nobody_and_each_is_tried_alone() -> None:
 
 def test_a_batch_that_no_worker_began_is_tried_again_for_nothing(clock: list[float]) -> None:
     feed = Feed(wanted=2)
-    proposals = Proposals(feed, lambda: 1, SHORT)
+    proposals = Proposals(feed, lambda: 1, Whole())
     assert ask(proposals, "batch") == [0, 1]
     lose(proposals, "batch", begun=False)
     assert proposals.suggest("at once") is None
@@ -208,7 +217,7 @@ def test_a_batch_that_no_worker_began_is_tried_again_for_nothing(clock: list[flo
 
 def test_the_last_of_a_batch_has_had_the_worker_to_itself() -> None:
     feed = Feed(wanted=2)
-    proposals = Proposals(feed, lambda: 1, SHORT)
+    proposals = Proposals(feed, lambda: 1, Whole())
     assert ask(proposals, "batch") == [0, 1]
     proposals.take("batch", reports(0))
     lose(proposals, "batch")

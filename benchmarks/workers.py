@@ -45,6 +45,10 @@ class Watched:
         """Wall, the process's time and the feed's own, in seconds, at the end of each trial."""
         self._own = 0.0
 
+    @property
+    def left(self) -> int:
+        return self.feed.left
+
     def next(self) -> Proposal | None:
         with self._measured():
             return self.feed.next()

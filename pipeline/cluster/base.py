@@ -69,14 +69,14 @@ class InProcess(Here):
         """Evaluate proposals one by one until there are no more."""
         evaluator = Evaluator(task, self.device)
         while (proposal := feed.next()) is not None:
-            for report in evaluator.reports(proposal.allocation):
-                if pass_on(feed, proposal.number, report):
+            for report in evaluator.reports(proposal):
+                if pass_on(feed, report):
                     break
 
 
-def pass_on(feed: ProposalFeed, number: int, report: Report) -> bool:
+def pass_on(feed: ProposalFeed, report: Report) -> bool:
     """Hand a report to the feed; return whether the trial has ended with it."""
-    stop = report.error is None and feed.report(number, report.chunk, report.observation)
+    stop = report.error is None and feed.report(report.number, report.chunk, report.observation)
     if stop or report.last:
-        feed.finish(number, report.seconds, report.error, report.node)
+        feed.finish(report.number, report.seconds, report.error, report.node)
     return stop or report.last

@@ -1,14 +1,15 @@
-"""The worker's side of a trial: reports, chunk by chunk."""
+"""The worker's side of trials: reports, chunk by chunk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from socket import gethostname
 from time import perf_counter
 
-from igq import Observation, Setting
+from igq import Observation
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
+from pipeline.study.trials import Proposal
 
 MESSAGE_SECONDS = 0.5
 """The work between two messages of a worker; each takes Ray Tune milliseconds (our choice)."""
@@ -18,6 +19,8 @@ MESSAGE_SECONDS = 0.5
 class Report:
     """A worker's report after a chunk of a trial: an observation, or the error that ended it."""
 
+    number: int
+    """The trial's number in its study."""
     chunk: int
     observation: Observation
     seconds: float
@@ -42,20 +45,20 @@ class Evaluator:
         """The objective, made by the first trial: if that fails, the trial reports why."""
         return Objective(self.task, self.device)
 
-    def reports(self, allocation: Mapping[str, Setting]) -> Iterator[Report]:
-        """Evaluate an allocation, chunk by chunk."""
-        chunk, start = 0, perf_counter()
+    def reports(self, proposal: Proposal) -> Iterator[Report]:
+        """Evaluate a proposal, chunk by chunk."""
+        number, chunk, start = proposal.number, 0, perf_counter()
         try:
-            for chunk, observed in enumerate(self.objective.evaluate(allocation)):
+            for chunk, observed in enumerate(self.objective.evaluate(proposal.allocation)):
                 last = chunk + 1 == self.task.num_chunks
-                yield Report(chunk, observed, perf_counter() - start, last, node=self.node)
+                yield Report(number, chunk, observed, perf_counter() - start, last, node=self.node)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            yield Report(chunk, Observation(), perf_counter() - start, True, text, self.node)
+            text, seconds = f"{type(error).__name__}: {error}", perf_counter() - start
+            yield Report(number, chunk, Observation(), seconds, True, text, self.node)
 
 
-def together(reports: Iterator[Report]) -> Iterator[tuple[Report, ...]]:
-    """Group a trial's reports into messages, each of about half a second of work.
+def together(reports: Iterable[Report]) -> Iterator[tuple[Report, ...]]:
+    """Group a worker's reports into messages, each of about half a second of work.
 
     Whoever reads them goes through a message in order: a trial that is stopped at a chunk is
     stopped there, though its worker has gone on for less than half a second.
@@ -63,6 +66,8 @@ def together(reports: Iterator[Report]) -> Iterator[tuple[Report, ...]]:
     begun, held = perf_counter(), list[Report]()
     for report in reports:
         held.append(report)
-        if report.last or perf_counter() - begun >= MESSAGE_SECONDS:
+        if perf_counter() - begun >= MESSAGE_SECONDS:
             yield tuple(held)
             begun, held = perf_counter(), []
+    if held:
+        yield tuple(held)

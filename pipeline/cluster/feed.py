@@ -10,6 +10,10 @@ from pipeline.study.trials import Proposal
 class ProposalFeed(Protocol):
     """Gives proposals to a cluster, and takes its reports. One thread alone calls it."""
 
+    @property
+    def left(self) -> int:
+        """The most proposals that are still to come, if those under way see every image."""
+
     def next(self) -> Proposal | None:
         """Return the next proposal to evaluate; None: there are no more."""
 

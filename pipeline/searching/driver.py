@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from functools import reduce
+from math import ceil
 from operator import add
 
 from igq import Observation
@@ -70,6 +71,16 @@ class Driver:
                 return proposal
             self._end(Trial(proposal, State.OVER_BUDGET))
         return None
+
+    @property
+    def left(self) -> int:
+        """The most trials that are still to begin, if those that run see every image."""
+        plan, running = self._plan, len(self._running)
+        trials = plan.trials - len(self._ended) - running
+        if plan.most_passes is None:
+            return trials
+        spare = plan.most_passes - passes(self._ended)
+        return min(trials, ceil(spare / plan.images) - running)
 
     def _wants_more(self) -> bool:
         most = self._plan.most_passes

@@ -114,6 +114,10 @@ class _Alternating:
     def __init__(self, feeds: tuple[Driver, ...]) -> None:
         self._feeds, self._turn = feeds, 0
 
+    @property
+    def left(self) -> int:
+        return sum(feed.left for feed in self._feeds)
+
     def next(self) -> Proposal | None:
         for _ in self._feeds:
             at = self._turn

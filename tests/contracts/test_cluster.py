@@ -19,8 +19,9 @@ from igq import Observation, Unit
 from igq.evaluation import log_probabilities
 from igq.quantized import quantize_weights
 from pipeline.cluster import Cluster, InProcess
+from pipeline.cluster.batches import Batch, Pace
 from pipeline.cluster.placement import WorkerMemory
-from pipeline.cluster.ray import RETRIES, RayCluster
+from pipeline.cluster.ray import RETRIES, RayCluster, tuning
 from pipeline.cluster.ray.joining import connected
 from pipeline.cluster.ray.nodes import check_nodes
 from pipeline.errors import ClusterError
@@ -72,6 +73,11 @@ class FakeFeed:
     seconds: list[float] = field(default_factory=list)
     nodes: set[str] = field(default_factory=set)
     threads: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def left(self) -> int:
+        self._note()
+        return len(self.allocations) - self.proposed
 
     def next(self) -> Proposal | None:
         self._note()
@@ -210,6 +216,41 @@ def test_killed_workers_lose_nothing(head: Head) -> None:
     for number, allocation in enumerate(feed.allocations):
         last = dict(feed.reports[number])
         wanted = dict(expected(task, allocation))
+        assert last.keys() == wanted.keys()
+        assert all(last[chunk] == pytest.approx(wanted[chunk], rel=1e-6) for chunk in wanted)
+
+
+@pytest.mark.ray
+def test_a_worker_killed_in_mid_batch_loses_nothing(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches grow; the last one is killed after its first message, of more than one."""
+    monkeypatch.setattr(Pace, "batch", lambda pace, left, workers: max(1, min(pace.ended, left)))
+    sent: list[int] = []
+    monkeypatch.setattr(tuning, "Batch", lambda some: sent.append(len(some)) or Batch(some))
+    chunks = LONG // 2
+    task = make_task(images=chunks, chunk_size=1)
+    feed = FakeFeed(allocations(task)[:4] * 4)
+    killed: list[int] = []
+
+    def kill() -> None:
+        if len(sent) == 5 and not killed:
+            killed.extend(worker.pid for worker in head.workers())
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    feed.on_report = kill
+    RayCluster(head.address, workers=1).run(task, feed)
+
+    assert killed
+    assert sent[:5] == [1, 1, 2, 4, 8]
+    assert set(sent[5:]) == {1}  # what was left of the batch
+    assert sorted(feed.finished) == [(number, None) for number in range(16)]
+    chunks_seen = [len(reports) for reports in feed.reports.values()]
+    assert sum(seen > chunks for seen in chunks_seen) <= 1  # the one in which the message ended
+    truth = [dict(expected(task, allocation)) for allocation in feed.allocations[:4]]
+    for number, reports in feed.reports.items():
+        last, wanted = dict(reports), truth[number % 4]
         assert last.keys() == wanted.keys()
         assert all(last[chunk] == pytest.approx(wanted[chunk], rel=1e-6) for chunk in wanted)
 

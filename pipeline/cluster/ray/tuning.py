@@ -1,14 +1,15 @@
 """Ray Tune at work: it starts workers, keeps them busy and replaces the lost ones.
 
-The feed decides what is tried and when a trial stops.
+The feed decides what is tried and when a trial stops. Each of Tune's own trials is a batch of ours.
 """
 
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -19,15 +20,18 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.cluster.base import pass_on
-from pipeline.cluster.evaluator import Evaluator, together
+from pipeline.cluster.batches import Batch, Pace
+from pipeline.cluster.evaluator import Evaluator, Report, together
 from pipeline.cluster.feed import ProposalFeed
 from pipeline.cluster.placement import Share
 from pipeline.cluster.ray.nodes import Versions, check_versions, own_name
 from pipeline.cluster.ray.watching import Watch
 from pipeline.evaluation.task import Task
+from pipeline.study.trials import Proposal
 from pipeline.versions import versions
 
-RETRIES = 2  # of a trial whose worker was lost
+RETRIES = 2
+"""Times that a trial runs again because a worker was lost that had it alone."""
 START_SECONDS = 120.0
 """How long workers may fail to start before trials are blamed (our choice).
 
@@ -36,7 +40,7 @@ Ray goes on sending work to a node that died for half a minute, until it has cou
 PAUSE = 1.0
 """Seconds without a new trial after a worker that did not start."""
 MANY = 2**20
-"""More trials than ever run at once: `Proposals` says how many may."""
+"""More batches than ever run at once: `Proposals` says how many may."""
 
 
 def run_trials(task: Task, feed: ProposalFeed, share: Share, watch: Watch) -> None:
@@ -55,12 +59,12 @@ def run_trials(task: Task, feed: ProposalFeed, share: Share, watch: Watch) -> No
                 max_concurrent_trials=MANY,
                 resources_per_trial=dict(share.resources),
                 reuse_actors=True,
-                max_failures=RETRIES,
+                max_failures=0,  # `Proposals` tries again, what has not ended and nothing else
                 raise_on_failed_trial=False,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 trial_dirname_creator=lambda trial: trial.trial_id,  # its own: long as the config
                 storage_path=folder,
-                callbacks=[_Watching(watch)],
+                callbacks=[_Watching(watch, proposals)],
                 verbose=0,
             )
     except _FeedError as error:
@@ -70,7 +74,7 @@ def run_trials(task: Task, feed: ProposalFeed, share: Share, watch: Watch) -> No
 
 
 class IgqTrial(tune.Trainable):
-    """A worker: one step is one message. Tune hands it one trial after the other."""
+    """A worker: one step is one message. Tune hands it one batch after the other."""
 
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], task: Task, share: Share, wanted: Versions
@@ -82,7 +86,8 @@ class IgqTrial(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._messages = together(self._evaluator.reports(dict(new_config["allocation"])))
+        proposals = new_config.pop("batch").proposals  # Tune sends back what it finds there
+        self._messages = together(chain.from_iterable(map(self._evaluator.reports, proposals)))
         return True
 
     def step(self) -> dict[str, Any]:
@@ -103,106 +108,125 @@ def _through_tune() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Lost:
-    """A trial that went wrong."""
+    """The way in which a batch went wrong."""
 
-    number: int
     reason: str
-    begun: bool
-    """Whether a worker was at it; otherwise none could be started for it."""
     raised: bool = False
     """Whether code raised an error, be it the worker's own while it started."""
 
 
 class Proposals(Searcher):
-    """Asks the feed for trials, on behalf of Tune, while there is room for one more."""
+    """Asks the feed for trials, on behalf of Tune, while there is room for one more batch."""
 
-    def __init__(self, feed: ProposalFeed, room: Callable[[], int]) -> None:
+    def __init__(
+        self, feed: ProposalFeed, room: Callable[[], int], pace: Pace | None = None
+    ) -> None:
         super().__init__()
-        self.feed = feed
-        self.lost = Lost(0, "", False)
-        """The trial that went wrong last."""
-        self._room = room
-        self._live: dict[str, dict[str, Any]] = {}
-        self._again: list[dict[str, Any]] = []
+        self.lost = Lost("")
+        """The way in which a batch went wrong last."""
+        self._feed, self._room = feed, room
+        self._pace = pace or Pace()
+        self._live: dict[str, dict[int, Proposal]] = {}  # of each batch what has not ended
+        self._begun: set[str] = set()
+        self._again: list[Proposal] = []
         self._tries: Counter[int] = Counter()
         self._stuck: float | None = None  # since when no worker has started
         self._paused = float("-inf")
 
     @_through_tune()
     def suggest(self, trial_id: str) -> Any:
-        if len(self._live) >= self._room() or time.monotonic() < self._paused:
+        room = self._room()
+        if len(self._live) >= room or time.monotonic() < self._paused:
             return None
-        config = self._again.pop() if self._again else self._proposed()
-        if config is None:
+        batch = [self._again.pop(0)] if self._again else self._proposed(room)
+        if not batch:
             return None if self._live else Searcher.FINISHED
-        self._live[trial_id] = config
-        return config
+        self._live[trial_id] = {proposal.number: proposal for proposal in batch}
+        return {"batch": Batch(tuple(batch))}
 
-    def began(self) -> None:
-        """Take note that a worker is at work."""
+    def began(self, trial_id: str) -> None:
+        """Take note that a worker is at work on a batch."""
+        self._begun.add(trial_id)
         self._stuck = None
 
     @_through_tune()
+    def take(self, trial_id: str, reports: Iterable[Report]) -> bool:
+        """Pass a message on; return whether all trials of its batch have ended.
+
+        A worker learns that a trial was stopped when it has sent its message, or a later one of
+        the same batch: nobody hears what it says of the trial meanwhile.
+        """
+        live = self._live[trial_id]
+        for report in reports:
+            if report.number in live and pass_on(self._feed, report):
+                del live[report.number]
+            if report.last and report.error is None:
+                self._pace = self._pace.after(report.seconds)
+        return not live
+
+    @_through_tune()
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        config = self._live.pop(trial_id, None)
-        if not error:
-            return
-        # Tune tries again what had begun, nothing else.
-        if config is not None and not self.lost.begun and self._tries_again():
-            self._again.append(config)
-        else:
-            self.feed.finish(self.lost.number, 0.0, self.lost.reason)
+        left = list(self._live.pop(trial_id, {}).values())
+        begun = trial_id in self._begun
+        self._begun.discard(trial_id)
+        if error:
+            # Nobody knows which trial of a batch is to blame: each has a worker to itself now.
+            blamed = self._counts(begun) and len(left) == 1
+            for proposal in left:
+                self._try_again(proposal, blamed)
 
-    def _tries_again(self) -> bool:
-        """Return whether a trial that never began has another try: for nothing, if for a while."""
+    def _counts(self, begun: bool) -> bool:
+        """Return whether a loss counts as a try: not for a while, where no worker starts."""
+        if begun or self.lost.raised:
+            return True
         now = time.monotonic()
-        if not self.lost.raised:
-            self._paused = now + PAUSE
-            self._stuck = now if self._stuck is None else self._stuck
-            if now - self._stuck < START_SECONDS:
-                return True
-        self._tries[self.lost.number] += 1
-        return self._tries[self.lost.number] <= RETRIES
+        self._paused = now + PAUSE
+        self._stuck = now if self._stuck is None else self._stuck
+        return now - self._stuck >= START_SECONDS
 
-    def _proposed(self) -> dict[str, Any] | None:
-        proposal = self.feed.next()
-        if proposal is None:
-            return None
-        # As pairs: Tune would flatten, merge and copy a mapping key by key.
-        return {"number": proposal.number, "allocation": proposal.allocation.entries}
+    def _try_again(self, proposal: Proposal, blamed: bool) -> None:
+        self._tries[proposal.number] += blamed
+        if self._tries[proposal.number] > RETRIES:
+            self._feed.finish(proposal.number, 0.0, self.lost.reason)
+        else:
+            self._again.append(proposal)
+
+    def _proposed(self, room: int) -> list[Proposal]:
+        """Return proposals for a batch; none where the feed has no more."""
+        return list(islice(iter(self._feed.next, None), self._pace.batch(self._feed.left, room)))
 
 
 class _Watching(tune.Callback):
-    """Ends a run whose cluster is gone, on behalf of Tune."""
+    """Notes that workers begin, and ends a run whose cluster is gone, on behalf of Tune."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, watch: Watch, proposals: Proposals) -> None:
+        self._watch, self._proposals = watch, proposals
 
     @_through_tune()
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._watch.check()
 
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._proposals.began(trial.trial_id)
+
 
 class _Reports(FIFOScheduler):
-    """Reports to the feed, on behalf of Tune, and tells Tune whether the trial goes on."""
+    """Passes messages on, on behalf of Tune, and tells Tune whether their batch goes on."""
 
     def __init__(self, proposals: Proposals) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._proposals = proposals
 
-    @_through_tune()
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        self._proposals.began()
-        feed, number = self._proposals.feed, trial.config["number"]
-        ended = any(pass_on(feed, number, report) for report in result["reports"])
+        ended = self._proposals.take(trial.trial_id, result["reports"])
         return str(TrialScheduler.STOP if ended else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         error = trial.get_pickled_error()
         died = error is None or isinstance(error, RayActorError)
-        raised = not died or "creation task" in str(error)
-        begun = trial.status == Trial.RUNNING
-        self._proposals.lost = Lost(trial.config["number"], _reason(trial), begun, raised)
+        self._proposals.lost = Lost(_reason(trial), not died or "creation task" in str(error))
 
 
 def _reason(trial: Trial) -> str:

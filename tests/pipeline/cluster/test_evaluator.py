@@ -1,6 +1,7 @@
 """A worker's messages: about half a second of work each, in order."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 
@@ -17,10 +18,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def trial(clock: list[float], chunk_seconds: float, chunks: int = 8) -> Iterator[Report]:
+def trial(
+    clock: list[float], chunk_seconds: float, chunks: int = 8, number: int = 0
+) -> Iterator[Report]:
     for chunk in range(chunks):
         clock[0] += chunk_seconds
-        yield Report(chunk, Observation((1.0,)), clock[0] - 1000, chunk + 1 == chunks)
+        yield Report(number, chunk, Observation((1.0,)), clock[0] - 1000, chunk + 1 == chunks)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,12 @@ def test_the_wait_for_an_answer_is_no_work(clock: list[float]) -> None:
     assert sizes == [3, 3, 2]
 
 
-def test_an_error_is_sent_at_once(clock: list[float]) -> None:
-    failed = Report(0, Observation(), 0.0, True, "MemoryError: no room")
+def test_short_trials_share_a_message(clock: list[float]) -> None:
+    reports = chain.from_iterable(trial(clock, 0.03, number=number) for number in range(5))
+    messages = [[report.number for report in message] for message in together(reports)]
+    assert messages == [[0] * 8 + [1] * 8 + [2], [2] * 7 + [3] * 8 + [4] * 2, [4] * 6]
+
+
+def test_the_error_of_a_single_trial_is_sent_at_once(clock: list[float]) -> None:
+    failed = Report(0, 0, Observation(), 0.0, True, "MemoryError: no room")
     assert list(together(iter([failed]))) == [(failed,)]

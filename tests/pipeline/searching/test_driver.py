@@ -123,6 +123,25 @@ class TestEveryProposalEndsOnce:
         assert driver.next() is None
         assert driver.snapshot.running == 0
 
+    def test_those_left_to_begin_are_counted_as_if_all_that_run_saw_every_image(
+        self,
+        watched: Callable[..., Watched],
+        tracker: InMemoryTracker,
+        limits: Limits,
+    ) -> None:
+        passes = 3 * IMAGES - 1
+        driver = Driver(watched(), tracker, Plan(9, IMAGES, limits.budget, passes))
+        assert driver.left == 3
+        number = following(driver).number
+        assert driver.left == 2
+        driver.report(number, 0, CHUNK)
+        driver.finish(number, seconds=0.5)  # half of it: there are passes for three more
+        assert driver.left == 3
+        few = Driver(watched(), tracker, Plan(3, IMAGES, limits.budget))
+        assert few.left == 2
+        following(few)
+        assert few.left == 1
+
     def test_every_change_is_heard(
         self, watched: Callable[..., Watched], drive: Callable[..., Driver]
     ) -> None:

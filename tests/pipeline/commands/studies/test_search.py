@@ -48,6 +48,10 @@ class Interrupting:
     feed: ProposalFeed
     after: int
 
+    @property
+    def left(self) -> int:
+        return self.feed.left
+
     def next(self) -> Proposal | None:
         return self.feed.next()
 

@@ -39,7 +39,7 @@ test-fast: $(INSTALLED) ## the tests for daily work
 coverage: $(INSTALLED) ## the lines that the fast tests run; it makes them take half as long again
 	$(BIN)/pytest $(PARALLEL) -m fast --cov --cov-report=term:skip-covered
 
-faults: $(INSTALLED) ## kill workers, nodes, heads, drivers, servers and disks under searches: 10 minutes
+faults: $(INSTALLED) ## kill workers, nodes, heads, drivers, servers and disks under searches: half an hour
 	$(BIN)/pytest tests/faults -m "faults or ray" --durations=0 -o timeout=900
 
 benchmarks: $(INSTALLED) ## every benchmark at its smallest: 10 minutes

@@ -48,7 +48,7 @@ class Pace:
 
     ended: int = 0
     seconds: tuple[float, ...] = ()
-    """Of those that have ended last."""
+    """Seconds that each of the last few trials took."""
 
     def after(self, seconds: float) -> "Pace":
         """Return the pace when one more trial has ended."""

@@ -120,7 +120,7 @@ def companions(paths: list[Path]) -> dict[str, str | None]:
 def check_companions(path: Path, noted: Any) -> None:
     """Refuse files that are not those which a file was written beside.
 
-    What is wrong with one of them by itself is named first.
+    A fault within one of them is named first.
 
     Raises:
         StudyError: one was changed, removed or added.

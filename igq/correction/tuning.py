@@ -32,6 +32,7 @@ from igq.modules import slot_of
 from igq.progress import Progress, silent
 from igq.quantized import Candidates, assemble, rotated, with_slots
 from igq.scheme import TUNING_STEPS
+from igq.threads import with_threads
 
 LEARNING_RATE = 2e-3
 """Learning rate of the first step where errors are as large as activations; less elsewhere."""
@@ -61,6 +62,7 @@ class Corrected:
         return assemble(copy.deepcopy(self.model), quantizers, self.weights)
 
 
+@with_threads(1)
 def correct(
     model: nn.Module,
     candidates: Candidates,
@@ -73,7 +75,8 @@ def correct(
     """Quantize weights so that predictions change least; the original is untouched.
 
     The images are those of the calibration, in the model's own normalisation. Without `steps`
-    nothing is tuned. The same arguments give the same answer on the same machine.
+    nothing is tuned. The same arguments give the same answer on the same processor: on a CPU one
+    thread computes, so that the answer does not depend on how many there are.
 
     Raises:
         InvalidArgumentError: `weight_bits` out of range, no images, or fewer than 0 steps.

@@ -21,6 +21,7 @@ from igq.modules import slot_of
 from igq.progress import Progress, silent
 from igq.quantized import Candidates, rotated, with_slots
 from igq.settings import Setting
+from igq.threads import with_threads
 
 DRAWS = 8
 """Vectors u for each image (our choice)."""
@@ -91,6 +92,7 @@ def predicted_from(
     return table
 
 
+@with_threads(1)
 def batch_sums(
     model: nn.Module,
     candidates: Candidates,
@@ -102,7 +104,8 @@ def batch_sums(
 ) -> Mapping[int, Sums]:
     """Return the sums of predicted KLs over some batches of all images, by batch.
 
-    A batch's numbers do not depend on which others are asked for.
+    A batch's numbers do not depend on which others are asked for, nor on the number of threads: on
+    a CPU one computes.
 
     Raises:
         InvalidArgumentError: there are no images, or fewer than 1 draw.

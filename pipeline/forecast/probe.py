@@ -1,7 +1,6 @@
 """The speed of a space's model on this machine, tried for about two seconds."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 import igq
 from igq.quantized import Execution
+from igq.threads import with_threads
 from pipeline.data import ImageSource
 from search_spaces import SearchSpace
 
@@ -98,17 +98,6 @@ def seconds_each(run: Callable[[int], object], most: int, seconds: float) -> flo
     while perf_counter() < end:
         times.append(_seconds(run, count) / count)
     return median(times[1:] or times)
-
-
-@contextmanager
-def with_threads(threads: int) -> Iterator[None]:
-    """Have torch compute with so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _seconds(run: Callable[[int], object], count: int) -> float:

@@ -36,6 +36,7 @@ import torch
 
 import pipeline
 import search_spaces
+from igq.threads import with_threads
 from pipeline.cli import main as igq_main
 from pipeline.study.progress import SilentDisplay
 from pipeline.study.request import Engine
@@ -78,19 +79,8 @@ def run_study(name: str, folder: Path, tracker: Any = None, **more: Any) -> None
         **more,
     )
     tracker = tracker or pipeline.InMemoryTracker()
-    with one_thread():
+    with with_threads(1):
         pipeline.run(request, pipeline.InProcess(), tracker, SilentDisplay())
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, so that sums have one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def run_igq(*arguments: object) -> tuple[int, str]:
@@ -114,7 +104,7 @@ def called_as(*words: str) -> Iterator[None]:
 
 def evaluated(artifact: Path) -> list[float]:
     """Evaluate an artifact on all digits; return the numbers printed, whatever the words are."""
-    with one_thread():
+    with with_threads(1):
         given = ("--images", "digits", "--weights", weights(), "--engine", "eager")
         code, printed = run_igq("evaluate", artifact, *given)
     assert code == 0, printed

@@ -17,6 +17,7 @@ from torch import nn
 
 from igq import InvalidArgumentError, UnsupportedModelError, deploy, load
 from igq.runtime import targets
+from igq.threads import with_threads
 from igq.vit import Architecture, architecture, remake
 from pipeline.evaluation.latency import Benchmark, Form, Latency, Run, in_turns, latency, loaded
 from pipeline.evaluation.memory import peak_memory
@@ -66,14 +67,9 @@ def bench(
     for name, (*given, most) in least.items():
         if min(given, default=0) < most:
             raise InvalidArgumentError(f"`{name}` must be at least {most}, but got {given}.")
-    shown, before = display or SilentDisplay(), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            how = _Effort(rounds, threads, batches, memory, without)
-            return _measured(Path(artifact), Path(folder), how, shown)
-    finally:
-        torch.set_num_threads(before)
+    how, shown = _Effort(rounds, threads, batches, memory, without), display or SilentDisplay()
+    with with_threads(threads), tempfile.TemporaryDirectory() as folder:
+        return _measured(Path(artifact), Path(folder), how, shown)
 
 
 def processor() -> str:

@@ -20,6 +20,7 @@ from igq.runtime import deploy, targets
 from igq.runtime.deployment import DeployedBlock
 from igq.runtime.probes import Probe, Shape, probe, shapes
 from igq.settings import Options
+from igq.threads import with_threads
 from pipeline.data import Preprocessing
 from pipeline.preparation.costs.latency import this_machine, write_profile
 from pipeline.study.progress import Display
@@ -93,14 +94,10 @@ def profile(
         )
     model = igq.create(space.model.name, space.model.arguments)
     layers = igq.layers(model)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(effort.threads)
-    try:
+    with with_threads(effort.threads):
         wholes = _wholes(model, space)
         display.say(f"{len(shapes(layers, space.scheme))} shapes of operator on {target}.")
         measured, fitted = _measured(layers, space, wholes, effort, display)
-    finally:
-        torch.set_num_threads(threads)
     timed = {key: timing_of(times) for key, times in measured.items()}
     operators = _operators(layers, space, timed, fitted)
     made = Profile(

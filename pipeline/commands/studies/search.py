@@ -44,7 +44,7 @@ from pipeline.tracking.patient import PatientTracker
 from pipeline.tracking.uris import noted
 from search_spaces import SearchSpace, load
 
-BEGUN = ("processor", "threads", "torch")
+BEGUN = ("processor", "torch")
 """Names of all that the sums of a study depend on, beside its definition."""
 NONCE = 12
 """Digits that tell a study from others with the same definition."""

@@ -43,7 +43,7 @@ def elsewhere(request: Request, **changes: str) -> None:
     write_json(folder.study, sealed(content))
 
 
-def test_a_study_notes_processor_threads_and_torch(begun: Request) -> None:
+def test_a_study_notes_processor_and_torch(begun: Request) -> None:
     noted = Definition.read(Folder(begun.out)).begun
     assert noted == {name: surroundings()[name] for name in BEGUN}
 
@@ -55,11 +55,11 @@ def test_here_there_is_nothing_to_say(begun: Request) -> None:
 
 
 def test_elsewhere_it_is_said_with_both_and_the_note_stays(begun: Request) -> None:
-    elsewhere(begun, threads="64", processor="abacus")
+    elsewhere(begun, torch="1.13", processor="abacus")
     key, display = Definition.read(Folder(begun.out)).key, Warned()
     run(begun, InProcess(), InMemoryTracker(), display)
     (said,) = (text for text in display.warnings if "begun elsewhere" in text)
-    assert "threads 64 then, 1 now" in said
+    assert f"torch 1.13 then, {surroundings()['torch']} now" in said
     assert "processor abacus then" in said
     after = Definition.read(Folder(begun.out))
-    assert (after.key, after.begun["threads"]) == (key, "64")
+    assert (after.key, after.begun["torch"]) == (key, "1.13")

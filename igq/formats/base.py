@@ -40,6 +40,23 @@ def check_format(name: str) -> None:
         )
 
 
+def formats_in(names: str) -> tuple[str, ...]:
+    """Return the names of formats that are separated by commas.
+
+    Raises:
+        InvalidArgumentError: one is no format's, or is there twice.
+
+    >>> formats_in("onnx, native")
+    ('onnx', 'native')
+    """
+    found = tuple(name.strip() for name in names.split(","))
+    for name in found:
+        check_format(name)
+    if len(set(found)) < len(found):
+        raise InvalidArgumentError(f"`format` must name each format once, but got {names!r}.")
+    return found
+
+
 def format_named(name: str) -> Format:
     """Return the format of this name.
 

@@ -1,5 +1,6 @@
 """The commands of exported models, from `igq export` on."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from igq.errors import InvalidArgumentError
-from igq.formats.base import FORMATS, check_format
+from igq.formats.base import FORMATS, formats_in
 from pipeline.cli.options import (
     AsJson,
     CheckpointKey,
@@ -38,12 +39,13 @@ def export(
         ),
     ] = None,
     format: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="Format, or several with commas, each a folder in --out.",
+            help="Format; several, each a folder in --out, by commas or by more --format. "
+            "[default: native]",
             autocompletion=lambda: [*FORMATS],
         ),
-    ] = "native",
+    ] = None,
     trial: Annotated[
         int | None, typer.Option(min=0, help="Number of a trial. [default: the best]")
     ] = None,
@@ -57,8 +59,7 @@ def export(
 ) -> None:
     """Write the best allocation of a study as a quantized model."""
     most = None if budget is None else parse_budget(budget)
-    for name in format.split(","):
-        check_format(name)
+    formats = formats_in(",".join(format or ["native"]))
     check_new(out)
     read_json(Folder(study).study)
     check_weights_file(weights)
@@ -66,8 +67,8 @@ def export(
     from pipeline.commands.artifacts.export import export as run
 
     if register is not None:
-        _check_register(study, register, format, tracking)
-    exported = run(study, out, weights, most, format, trial)
+        _check_register(study, register, formats, tracking)
+    exported = run(study, out, weights, most, ",".join(formats), trial)
     if not Folder(study).result.exists():
         progress.print(
             f"WARNING: {study} has not ended: no final round chose this trial, and no unseen image "
@@ -83,21 +84,21 @@ def export(
     console.print(
         f"Wrote trial {exported.trial.number} of {study} ({proposal.price}, KL "
         f"{exported.trial.kl:.4f} on search images{won}) to {exported.path}.\n"
-        f"Next: {_after(exported.path, format)}",
+        f"Next: {_after(exported.path, formats)}",
         soft_wrap=True,
     )
     if register is not None:
-        native = exported.path / "native" if "," in format else exported.path
+        native = exported.path / "native" if len(formats) > 1 else exported.path
         _register(study, native, register, tracking, weights)
 
 
-def _check_register(study: Path, name: str, format: str, tracking: str | None) -> None:
+def _check_register(study: Path, name: str, formats: Sequence[str], tracking: str | None) -> None:
     """Refuse what cannot be registered, before anything is written."""
     from pipeline.commands.artifacts.register import check_registry
 
-    if "native" not in format.split(","):
+    if "native" not in formats:
         raise InvalidArgumentError(
-            f"`format` must have native in it for --register, but got {format}."
+            f"`format` must have native in it for --register, but got {','.join(formats)}."
         )
     check_registry(study, name, tracking=tracking)
 
@@ -118,9 +119,8 @@ def _register(
     console.print(f"Serve it: MLFLOW_TRACKING_URI={made.tracking} {serve}", **plainly)  # type: ignore[arg-type]
 
 
-def _after(path: Path, format: str) -> str:
+def _after(path: Path, formats: Sequence[str]) -> str:
     """Return the commands that an exported model is tried with: only `native` is read by igq."""
-    formats = format.split(",")
     if "native" not in formats:
         return f"igq verify {path if len(formats) == 1 else path / formats[0]}"
     native = path if len(formats) == 1 else path / "native"

@@ -43,7 +43,7 @@ def draw(
     drawn = {}
     for purpose, (source, least, most) in wanted.items():
         if source.name not in orders:
-            orders[source.name] = _Order(np.random.default_rng(seed).permutation(source.size))
+            orders[source.name] = _Order(shuffled(source, seed))
         taken = _Taken(source, KEPT if purpose in streamed else None)
         while len(taken.places) < most and len(few := orders[source.name].next(most - len(taken))):
             _read(Stream(source, few), taken, seen, tell)
@@ -51,6 +51,11 @@ def draw(
             raise _too_few(source, purpose, least, len(taken))
         drawn[purpose] = taken.images()
     return drawn
+
+
+def shuffled(source: ImageSource, seed: int) -> np.ndarray:
+    """Return the places of a source in the order in which they are drawn."""
+    return np.random.default_rng(seed).permutation(source.size)
 
 
 def drawn_counts(wanted: Mapping[str, tuple[ImageSource, int, int]]) -> dict[str, int]:
@@ -126,7 +131,7 @@ class _Taken:
         else:
             values = torch.stack(self.values) if self.values else torch.empty(0, 1, 1, 1)
         labels = torch.tensor(self.labels).long() if self.source.labelled else None
-        return Images(self.source.name, values, labels, self.fingerprint.text)
+        return Images(self.source.name, values, labels, self.fingerprint.text, self.places)
 
 
 def _read(stream: Stream, taken: _Taken, seen: set[bytes], tell: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
 """Preprocessed images in a fixed order, in memory or read when they are needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,8 @@ class Images:
     labels: Int[Tensor, " images"] | None
     fingerprint: str
     """A hash of the preprocessed values, in order."""
+    places: Sequence[int] = ()
+    """The place of each in its source; none where they were not drawn from one."""
 
     def __len__(self) -> int:
         return len(self.values)

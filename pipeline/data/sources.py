@@ -39,6 +39,8 @@ class ImageSource:
         taken for the model's; None where names tell, or nothing does."""
         self.notes: tuple[str, ...] = ()
         """Facts about the source that the user should be told, a sentence each."""
+        self.files: Sequence[tuple[Path, int]] | None = None
+        """The file and class (or -1) of each place, where each image is a file of its own."""
 
 
 def open_source(name: str, preprocessing: Preprocessing) -> ImageSource:
@@ -124,7 +126,9 @@ def _of_files(
         with naming(path):
             return transform(read_image(path)), label
 
-    return ImageSource(name, read, len(files))
+    source = ImageSource(name, read, len(files))
+    source.files = files
+    return source
 
 
 def _transparent(files: Sequence[Path]) -> Iterator[str]:

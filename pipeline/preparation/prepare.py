@@ -6,8 +6,10 @@ it, so that another budget starts from the same tables.
 """
 
 import copy
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from statistics import geometric_mean
 
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.evaluation.work import Here, Workers, worth
+from pipeline.preparation.images import CALIBRATION, SEARCH
 from pipeline.preparation.parts.cache import load_tensors, save_tensors
 from pipeline.preparation.parts.phases import Common, ensure
 from pipeline.preparation.sensitivities import (
@@ -32,9 +35,10 @@ from pipeline.preparation.sensitivities import (
     predicted,
     sensing,
 )
-from pipeline.preparation.study import CALIBRATION, SEARCH, Study
+from pipeline.preparation.study import Study
 from pipeline.study.definition import digest
 from pipeline.study.progress import Display
+from pipeline.study.seals import write_sealed
 
 CHUNKS = 8
 """Reports of a trial that is not stopped (our choice: the pruner needs at least 4)."""
@@ -114,7 +118,7 @@ def prepare(study: Study, display: Display, workers: Workers | None = None) -> P
         execution=study.definition.execution,
     )
     _compute(study, common, _worth(study, common, workers, here), display)
-    return _prepared(study, common, reference, display)
+    return _prepared(study, common, reference, display, workers or here)
 
 
 def _compute(study: Study, common: Common, workers: Workers, display: Display) -> None:
@@ -141,7 +145,9 @@ def _worth(study: Study, common: Common, workers: Workers | None, here: Here) ->
     return workers if worth(workers, passes, study.layers) else here
 
 
-def _prepared(study: Study, common: Common, reference: Tensor, display: Display) -> Preparation:
+def _prepared(
+    study: Study, common: Common, reference: Tensor, display: Display, workers: Workers
+) -> Preparation:
     travelling = copy.deepcopy(study.model).cpu()  # to workers, which may have another device
     changed, weights = study.calibration.weights(travelling)
     task = Task(
@@ -153,7 +159,7 @@ def _prepared(study: Study, common: Common, reference: Tensor, display: Display)
         chunk_size=common.chunk_size,
         execution=common.execution,
     )
-    if task.execution.compiled:
+    if task.execution.compiled and workers.count() > 1:
         _compile(study, task, display)
     tables = measured(study, common.candidates), predicted(study, common.candidates)
     return Preparation(study, task, *tables)
@@ -184,11 +190,22 @@ def _reference(study: Study, search: Images, display: Display) -> Tensor:
 
 
 def _compile(study: Study, task: Task, display: Display) -> None:
-    """Fill the compiler's cache, which workers share."""
-    display.step("compiling: up to half a minute the first time, a few seconds when it is cached")
-    limits = study.limits
-    anything = Allocation.of(limits.expand(uniform_allocations(limits.table)[0]))
-    next(Objective(task, next(study.model.parameters()).device).evaluate(anything))
+    """Fill the compiler's cache for several workers, unless a search did so on this machine."""
+    shape = [task.chunk_size, len(task.images), asdict(task.execution)]
+    key = digest(
+        [study.calibration.candidates_file.stem, shape, socket.gethostname(), version("torch")]
+    )
+    path = study.folder.cache / f"compiled_{key}.json"
+
+    def computed() -> None:
+        display.step("compiling for all workers: up to half a minute, once")
+        limits = study.limits
+        anything = Allocation.of(limits.expand(uniform_allocations(limits.table)[0]))
+        next(Objective(task, next(study.model.parameters()).device).evaluate(anything))
+        write_sealed(path, {"machine": socket.gethostname()}, path.stem)
+
+    what = f"the compiler's cache of {study.space.model.name}"
+    study.calibration.results(display).ensure(path, what, computed)
 
 
 def _total(limits: Limits, table: Table, allocation: Mapping[str, Setting]) -> float:

@@ -13,14 +13,25 @@ from igq import Layer, Limits, Scheme, WeightsError, layers
 from igq.costs import Number, Profile
 from igq.evaluation import log_probabilities
 from igq.quantized import Execution
-from pipeline.data import Images, ImageSource, Preprocessing, draw, open_source
+from pipeline.data import Images, Preprocessing, draw, open_source
 from pipeline.data.classes import read_classes
 from pipeline.errors import DataError, StudyError
 from pipeline.evaluation.execution import execution
 from pipeline.preparation.calibration import Calibration
 from pipeline.preparation.costs.latency import elsewhere, read_profile
 from pipeline.preparation.costs.limits import limits_of
+from pipeline.preparation.images import (
+    CALIBRATION,
+    FINAL,
+    SEARCH,
+    VALIDATION,
+    counts_of,
+    fewer_than_asked,
+    image_sources,
+    notes_on,
+)
 from pipeline.preparation.models import device, load_model, with_num_classes
+from pipeline.preparation.parts.draws import draw_again
 from pipeline.proposals import read_trials
 from pipeline.study.definition import Definition, as_begun, check_same
 from pipeline.study.final import Final, load_final
@@ -31,8 +42,6 @@ from pipeline.study.seals import read_definition
 from pipeline.study.trials import Trial
 from search_spaces import LatencyBudget, SearchSpace
 
-CALIBRATION, SEARCH, VALIDATION, FINAL = "calibration", "search", "validation", "final"
-"""The purposes that images are drawn for, in this order."""
 PROBED = 2
 """Search images that the full-precision model is tried on before anything is written."""
 
@@ -54,9 +63,13 @@ class Study:
 
     @classmethod
     def create(
-        cls, request: Request, display: Display, check: Callable[[], None] = lambda: None
+        cls,
+        request: Request,
+        display: Display,
+        check: Callable[[], None] = lambda: None,
+        shared: Path | None = None,
     ) -> "Study":
-        """Resolve a request; nothing is written.
+        """Resolve a request; nothing is written but what searches share, into `shared`.
 
         `check` is called before images are read, which takes long.
 
@@ -73,12 +86,14 @@ class Study:
         listed = layers(model)
         profile = latency_profile(space, display)
         limits = limits_of(space, listed, parameters_of(model), profile)
-        sources = image_sources(request, Preprocessing.of(model).with_classes(classes))
+        how = Preprocessing.of(model).with_classes(classes)
+        sources = image_sources(request, how)
         for note in notes_on(sources):
             display.say(note)
         check()
         progress = display.step("reading images")
-        images = draw(sources, request.seed, progress, streamed=(VALIDATION, FINAL))
+        streamed = (VALIDATION, FINAL)
+        images = draw_again(sources, request.seed, how, shared, progress, streamed)
         for note in fewer_than_asked(sources, {p: len(drawn) for p, drawn in images.items()}):
             display.say(note)
         definition = _definition(request, key, images, execution_of(request, model, listed))
@@ -90,7 +105,7 @@ class Study:
             check_same(folder, definition)
             begun = read_definition(folder.path).get("begun", {})
             definition = replace(definition, begun=begun)
-        return cls(folder, definition, model, listed, limits, images)
+        return cls(folder, definition, model, listed, limits, images, shared)
 
     @classmethod
     def open(cls, path: Path, weights: Path | None = None) -> "Study":
@@ -146,7 +161,7 @@ class Study:
         """
         names = self.definition.sources
         opened = {name: open_source(name, self.preprocessing) for name in set(names.values())}
-        counts = _counts(self.space, self.definition.front)
+        counts = counts_of(self.space, self.definition.front)
         until = list(counts)[: list(counts).index(purpose) + 1]
         wanted = {one: (opened[names[one]], *counts[one]) for one in until}
         progress = display.step("reading images")
@@ -224,62 +239,15 @@ def parameters_of(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def notes_on(sources: Mapping[str, tuple[ImageSource, int, int]]) -> list[str]:
-    """Return what is to be said of the sources, each source once."""
-    opened = {source.name: source for source, _, _ in sources.values()}
-    return [f"{name}: {note}" for name, source in opened.items() for note in source.notes]
-
-
-def fewer_than_asked(
-    sources: Mapping[str, tuple[ImageSource, int, int]], counts: Mapping[str, int]
-) -> list[str]:
-    """Return what is to be said of purposes that get fewer images than a space asks for."""
-    lost = "" if counts[FINAL] else "; there is no final round"
-    return [
-        f"{source.name} has {counts[purpose]} of the {most} {purpose} images that the space asks "
-        f"for{lost if purpose == FINAL else ''}."
-        for purpose, (source, _, most) in sources.items()
-        if counts[purpose] < most
-    ]
-
-
-def image_sources(
-    request: Request, preprocessing: Preprocessing
-) -> dict[str, tuple[ImageSource, int, int]]:
-    """Return purpose -> source of its images, and the least and most to draw from it.
-
-    Raises:
-        DataError: neither the request nor its space names images, or there are none.
-    """
-    space, images = request.space, request.images or request.space.images
-    if images is None:
-        raise DataError("`images` must be given, as the search space names none; use --images DIR.")
-    names = {
-        CALIBRATION: request.calibration or images,
-        SEARCH: images,
-        VALIDATION: request.validation or images,
-        FINAL: images,
-    }
-    opened = {name: open_source(name, preprocessing) for name in set(names.values())}
-    counts = _counts(space, request.front)
-    return {purpose: (opened[names[purpose]], *counts[purpose]) for purpose in names}
-
-
-def _counts(space: SearchSpace, front: bool) -> dict[str, tuple[int, int]]:
-    """Return the least and most images of each purpose."""
-    return {
-        CALIBRATION: (space.calibration_images, space.calibration_images),
-        SEARCH: (space.search_images, space.search_images),
-        VALIDATION: (2, max(2, space.validation_images)),  # a standard error needs two
-        FINAL: (0, 0 if front else space.final_images),
-    }
-
-
 def execution_of(request: Request, model: nn.Module, listed: tuple[Layer, ...]) -> Execution:
-    """Return how trials are computed; a resumed study goes on as it began."""
+    """Return how trials are computed; a resumed study goes on as it began.
+
+    It follows from the trials of the space, not of the request: longer and shorter searches share
+    their sensitivities, and their numbers compare.
+    """
     if request.resume:
         return Execution(**read_definition(request.out).get("execution", {}))
-    images = request.num_trials * request.space.search_images
+    images = request.space.trials * request.space.search_images
     return execution(request.engine, listed, images, next(model.parameters()).device)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from igq import Allocation, InvalidArgumentError
 from igq.costs import Number
 from igq.formats import format_named
+from igq.formats.base import formats_in
 from igq.quantized import assemble, select_weights
 from pipeline.errors import StudyError
 from pipeline.files import appearing
@@ -98,7 +99,7 @@ def export(
     Traceback (most recent call last):
     pipeline.errors.StudyError: a study must hold study.json, but nowhere has none.
     """
-    wanted = Wanted(tuple(format.split(",")), budget, trial)  # refuses before any work
+    wanted = Wanted(formats_in(format), budget, trial)  # refuses before any work
     check_new(Path(out))
     opened = Study.open(Path(study), Path(weights) if weights else None)
     return export_study(opened, Path(out), wanted)

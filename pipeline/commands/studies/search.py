@@ -21,11 +21,12 @@ from pipeline.commands.studies.result import Result
 from pipeline.files import write_json
 from pipeline.forecast.resources import check_memory, check_model, memory_taken, resources_of
 from pipeline.forecast.work import Work
+from pipeline.preparation.images import SEARCH
 from pipeline.preparation.models import device
 from pipeline.preparation.prepare import Preparation, prepare
 from pipeline.preparation.sealing import seal_old
 from pipeline.preparation.starts import baselines, front_baselines
-from pipeline.preparation.study import SEARCH, Study, parameters_of
+from pipeline.preparation.study import Study, parameters_of
 from pipeline.proposals import Proposals
 from pipeline.reports.progress import TerminalDisplay
 from pipeline.reports.sentences import title
@@ -113,7 +114,7 @@ def run(request: Request, cluster: Cluster, tracker: Tracker, display: Display) 
     """
     base = memory_taken()
     check_model(request.space)
-    study = replace(Study.create(request, display, cluster.check), shared=shared_folder())
+    study = Study.create(request, display, cluster.check, shared_folder())
     cluster = _held(study, request, cluster, base)
     tracker = PatientTracker(tracker, display.warn, str(request.out))
     with exclusive(study.folder, request.resume):

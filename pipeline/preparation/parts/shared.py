@@ -119,7 +119,7 @@ class Results:
         """Copy a shared entry to the study; return whether there is a sound one."""
         if self.folder is None:
             return False
-        source = _home(self.folder) / path.stem / path.name
+        source = shared_file(self.folder, path.name)
         try:
             with appearing(path) as draft:
                 _copy(source, draft)
@@ -132,19 +132,9 @@ class Results:
         return True
 
     def _keep(self, path: Path, what: str) -> None:
-        """Share a file of the study's cache; a disk that is full keeps no search from going on."""
-        if self.folder is None:
-            return
-        entry = _home(self.folder) / path.stem
-        with suppress(OSError, StudyError):
-            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=_made(self.folder)))
-            try:
-                _copy(path, draft / path.name)
-                write_json(draft / ENTRY, {"for": what, "made": time.time(), "used_by": []})
-                remove(entry)
-                os.replace(draft, entry)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+        """Share a file of the study's cache."""
+        if self.folder is not None:
+            share(self.folder, path.name, what, lambda draft: _copy(path, draft))
             self._note(path.stem)
 
     def _note(self, name: str) -> None:
@@ -156,6 +146,25 @@ class Results:
             mine = str(self.study.absolute())
             used = [*(one for one in found.used_by if one != mine), mine][-_USES:]
             write_json(path, {"for": found.made_for, "made": found.made, "used_by": used})
+
+
+def shared_file(folder: Path, name: str) -> Path:
+    """Return where a shared file lies, if there is one of this name."""
+    return _home(folder) / Path(name).stem / name
+
+
+def share(folder: Path, name: str, what: str, write: Callable[[Path], None]) -> None:
+    """Share the file that `write` makes; a disk that is full keeps no search from going on."""
+    entry = shared_file(folder, name).parent
+    with suppress(OSError, StudyError):
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=_made(folder)))
+        try:
+            write(draft / name)
+            write_json(draft / ENTRY, {"for": what, "made": time.time(), "used_by": []})
+            remove(entry)
+            os.replace(draft, entry)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def check_entry(path: Path) -> None:

@@ -270,6 +270,9 @@ class TestCommandsInARow:
 
         rows = json.loads(igq("compare", "studies/tiny", "--json").out)[0]["rows"]
         assert [row["name"] for row in rows][:2] == ["best", "uniform"]
+        both = ("--format", "native", "--format", "onnx")
+        assert_done(igq("export", "studies/tiny", "--out", "both", *both))
+        assert {path.name for path in Path("both").iterdir()} == {"native", "onnx"}
         found = json.loads(igq("export", "studies/tiny", "--out", "again", "--json").out)
         assert (found["path"], found["search_kl"] > 0) == ("again", True)
         scored = json.loads(igq("evaluate", "again", "--images", "digits", "--json").out)

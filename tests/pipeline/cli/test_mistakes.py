@@ -380,6 +380,10 @@ OTHERS: tuple[tuple[str, str], ...] = (
         "export . --out artifact --format bytes",
         "`format` must be one of native, onnx, onnx-igq, pt2, but got 'bytes'.",
     ),
+    (
+        "export . --out artifact --format onnx --format native,onnx",
+        "`format` must name each format once, but got 'onnx,native,onnx'.",
+    ),
     ("export . --out .", "`out` must not exist yet, but . does."),
     (
         "export . --out artifact --budget bops:0",

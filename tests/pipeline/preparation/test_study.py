@@ -11,7 +11,8 @@ from igq import Scheme
 from pipeline.cluster import InProcess
 from pipeline.commands.studies.search import run
 from pipeline.errors import ClusterError, DataError, StudyError
-from pipeline.preparation.study import CALIBRATION, FINAL, SEARCH, VALIDATION, Study
+from pipeline.preparation.images import CALIBRATION, FINAL, SEARCH, VALIDATION
+from pipeline.preparation.study import Study
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request
 from pipeline.tracking import InMemoryTracker

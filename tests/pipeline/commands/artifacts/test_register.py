@@ -151,7 +151,7 @@ class TestRefusals:
 
     def test_a_format_that_is_not_native(self, recorded_study: Path, tmp_path: Path) -> None:
         with pytest.raises(InvalidArgumentError, match="must have native in it for --register"):
-            export_command(recorded_study, tmp_path / "x", format="onnx", register="tiny")
+            export_command(recorded_study, tmp_path / "x", format=["onnx"], register="tiny")
         assert not (tmp_path / "x").exists()
 
     @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from search_spaces import SearchSpace
 
 BATCH = 8
 """Most images at once; a trial has as many between two reports, with 64 search images."""
-EACH = 2 / 3
-"""Seconds for each of the three things that are tried (our choice)."""
+EACH = 1 / 2
+"""Seconds for each of the four things that are tried (our choice)."""
 SPUN = 0.1
 """Seconds on a processor in which its sharing with others is tried (our choice)."""
 COMPILED = 1.1
@@ -41,6 +41,13 @@ class Rates:
     """One pass of a quantized model, with as many threads as a worker has."""
     slowdown: float = 1.0
     """How many times longer any work takes than on this machine where nothing else runs."""
+    alone: float | None = None
+    """One pass of the full-precision model with one thread, where that is another time."""
+
+    @property
+    def gradients(self) -> float:
+        """One pass of all that follows gradients, which takes one thread of a CPU."""
+        return self.full if self.alone is None else self.alone
 
 
 def probe(
@@ -62,12 +69,14 @@ def probe(
     images = torch.stack([source.read(place % source.size)[0] for place in range(BATCH)])
     images = images.to(next(model.parameters()).device)
     full = seconds_of(_passes(model, images), BATCH)
+    with with_threads(1):
+        alone = seconds_of(_passes(model, images), BATCH) if images.device.type == "cpu" else None
     with with_threads(threads):
         if execution.compiled:
             quantized = COMPILED * seconds_of(_passes(model, images), BATCH)
         else:
             quantized = seconds_of(_passes(_quantized(space, model, images), images), BATCH)
-    return Rates(reading, full, quantized, slowdown())
+    return Rates(reading, full, quantized, slowdown(), alone)
 
 
 def slowdown(seconds: float = SPUN) -> float:

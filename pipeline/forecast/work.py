@@ -124,9 +124,9 @@ def steps_of(work: Work, rates: Rates, at_once: int) -> tuple[Step, ...]:
         Step("start and end", 0, BOTH_ENDS * rates.slowdown),
         Step("read images", 0, rates.reading * sum(images.values())),
         Step("calibrate", images[CALIBRATION], rates.full * images[CALIBRATION]),
-        Step("correct weights", work.correction, rates.full * work.correction),
+        Step("correct weights", work.correction, rates.gradients * work.correction),
         Step("measure sensitivities", work.measuring, rates.full * work.measuring),
-        Step("predict sensitivities", work.predicting, rates.full * work.predicting),
+        Step("predict sensitivities", work.predicting, rates.gradients * work.predicting),
         Step(
             "trials",
             work.trials * images[SEARCH],

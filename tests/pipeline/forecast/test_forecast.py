@@ -131,6 +131,18 @@ def test_a_shared_processor_takes_longer_for_what_is_no_pass(
     assert found[3.0] == pytest.approx({name: 3 * value for name, value in expected.items()})
 
 
+def test_what_follows_gradients_takes_one_thread(
+    request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = Rates(reading=0.0, full=1.0, quantized=0.0, alone=4.0)
+    monkeypatch.setattr("pipeline.commands.studies.plan.probe", lambda *any: rates)
+    steps = {step.name: step for step in plan(request_of()).steps}
+    measure, predict = steps["measure sensitivities"], steps["predict sensitivities"]
+    assert measure.seconds == measure.passes > 0
+    assert predict.seconds == 4.0 * predict.passes > 0
+    assert replace(rates, alone=None).gradients == 1.0
+
+
 def test_80_columns_hold_it(request_of: Callable[..., Request]) -> None:
     forecast = plan(request_of())
     console = Console(width=80, record=True, file=sys.stderr)

@@ -28,8 +28,8 @@ from pipeline.data import Images
 from pipeline.evaluation.objective import Objective
 from pipeline.files import read_json, write_json
 from pipeline.intervals import interval
-from pipeline.preparation.images import FINAL, VALIDATION
 from pipeline.preparation.prepare import Preparation, prepare
+from pipeline.preparation.purposes import FINAL, VALIDATION
 from pipeline.preparation.study import Study
 from pipeline.searching.final_round import ends_of_rounds, finalists, race
 from pipeline.study.progress import SilentDisplay

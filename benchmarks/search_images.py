@@ -22,8 +22,8 @@ from benchmarks.final_round import observed
 from benchmarks.real import machine
 from pipeline.files import read_json, write_json
 from pipeline.intervals import interval
-from pipeline.preparation.images import VALIDATION
 from pipeline.preparation.prepare import prepare
+from pipeline.preparation.purposes import VALIDATION
 from pipeline.preparation.study import Study
 from pipeline.study.best import completed
 from pipeline.study.progress import SilentDisplay

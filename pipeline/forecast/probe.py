@@ -41,13 +41,13 @@ class Rates:
     """One pass of a quantized model, with as many threads as a worker has."""
     slowdown: float = 1.0
     """How many times longer any work takes than on this machine where nothing else runs."""
-    alone: float | None = None
+    one_thread: float | None = None
     """One pass of the full-precision model with one thread, where that is another time."""
 
     @property
     def gradients(self) -> float:
         """One pass of all that follows gradients, which takes one thread of a CPU."""
-        return self.full if self.alone is None else self.alone
+        return self.full if self.one_thread is None else self.one_thread
 
 
 def probe(
@@ -70,13 +70,14 @@ def probe(
     images = images.to(next(model.parameters()).device)
     full = seconds_of(_passes(model, images), BATCH)
     with with_threads(1):
-        alone = seconds_of(_passes(model, images), BATCH) if images.device.type == "cpu" else None
+        on_cpu = images.device.type == "cpu"
+        one_thread = seconds_of(_passes(model, images), BATCH) if on_cpu else None
     with with_threads(threads):
         if execution.compiled:
             quantized = COMPILED * seconds_of(_passes(model, images), BATCH)
         else:
             quantized = seconds_of(_passes(_quantized(space, model, images), images), BATCH)
-    return Rates(reading, full, quantized, slowdown(), alone)
+    return Rates(reading, full, quantized, slowdown(), one_thread)
 
 
 def slowdown(seconds: float = SPUN) -> float:

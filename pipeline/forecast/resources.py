@@ -15,8 +15,8 @@ from pipeline.errors import StudyError
 from pipeline.evaluation.objective import MEMORY
 from pipeline.forecast.work import Work
 from pipeline.preparation.costs.memory import Load, memory
-from pipeline.preparation.images import CALIBRATION, FINAL, SEARCH, VALIDATION
 from pipeline.preparation.prepare import CHUNKS
+from pipeline.preparation.purposes import CALIBRATION, FINAL, SEARCH, VALIDATION
 from pipeline.preparation.study import parameters_of
 from search_spaces import SearchSpace
 

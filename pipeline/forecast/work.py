@@ -12,7 +12,7 @@ from igq import Layer, Limits, WeightMethod
 from igq.correction import correction_passes
 from igq.sensitivities import parts_passes, predicted_passes, sensitivity_passes
 from pipeline.forecast.probe import Rates
-from pipeline.preparation.images import CALIBRATION, FINAL, SEARCH, VALIDATION
+from pipeline.preparation.purposes import CALIBRATION, FINAL, SEARCH, VALIDATION
 from pipeline.preparation.starts import RANDOM_TRIALS
 from pipeline.searching.final_round import FINALISTS
 from pipeline.study.request import Request

@@ -11,7 +11,7 @@ from igq import Layer, Limits, Setting, Unit
 from igq.costs import bops_table, size_table
 from pipeline.data import class_names
 from pipeline.data.classes import names_of
-from pipeline.preparation.images import CALIBRATION
+from pipeline.preparation.purposes import CALIBRATION
 from pipeline.preparation.study import Study
 from pipeline.study.final import Final
 from pipeline.study.seals import read_definition, read_sealed

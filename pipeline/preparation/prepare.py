@@ -24,9 +24,9 @@ from pipeline.evaluation.chance import near_chance
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.evaluation.work import Here, Workers, worth
-from pipeline.preparation.images import CALIBRATION, SEARCH
 from pipeline.preparation.parts.cache import load_tensors, save_tensors
 from pipeline.preparation.parts.phases import Common, ensure
+from pipeline.preparation.purposes import CALIBRATION, SEARCH
 from pipeline.preparation.sensitivities import (
     Table,
     images_measured,

@@ -18,10 +18,10 @@ from igq.sensitivities import (
     sensitivity_passes,
 )
 from pipeline.evaluation.work import Part, Workers
-from pipeline.preparation.images import SEARCH
 from pipeline.preparation.parts.cache import load_parts, load_sensitivity, save_sensitivity
 from pipeline.preparation.parts.phases import PARTS, Common, Phase, cut, measuring, predict_batches
 from pipeline.preparation.parts.shared import Wanted
+from pipeline.preparation.purposes import SEARCH
 from pipeline.preparation.study import Study
 from pipeline.study.definition import digest
 from pipeline.study.seals import write_sealed

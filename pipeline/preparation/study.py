@@ -20,7 +20,10 @@ from pipeline.evaluation.execution import execution
 from pipeline.preparation.calibration import Calibration
 from pipeline.preparation.costs.latency import elsewhere, read_profile
 from pipeline.preparation.costs.limits import limits_of
-from pipeline.preparation.images import (
+from pipeline.preparation.models import device, load_model, with_num_classes
+from pipeline.preparation.parts.draws import draw_shared
+from pipeline.preparation.parts.shared import Results
+from pipeline.preparation.purposes import (
     CALIBRATION,
     FINAL,
     SEARCH,
@@ -30,8 +33,6 @@ from pipeline.preparation.images import (
     image_sources,
     notes_on,
 )
-from pipeline.preparation.models import device, load_model, with_num_classes
-from pipeline.preparation.parts.draws import draw_again
 from pipeline.proposals import read_trials
 from pipeline.study.definition import Definition, as_begun, check_same
 from pipeline.study.final import Final, load_final
@@ -93,7 +94,8 @@ class Study:
         check()
         progress = display.step("reading images")
         streamed = (VALIDATION, FINAL)
-        images = draw_again(sources, request.seed, how, shared, progress, streamed)
+        results = Results(folder.path, shared, display)
+        images = draw_shared(sources, request.seed, how, results, progress, streamed)
         for note in fewer_than_asked(sources, {p: len(drawn) for p, drawn in images.items()}):
             display.say(note)
         definition = _definition(request, key, images, execution_of(request, model, listed))

@@ -14,8 +14,8 @@ from pipeline.errors import StudyError
 from pipeline.evaluation.validation import BEST, Contender, Validation, measure, save_validation
 from pipeline.evaluation.work import Workers
 from pipeline.files import appearing
-from pipeline.preparation.images import FINAL, VALIDATION
 from pipeline.preparation.prepare import Preparation
+from pipeline.preparation.purposes import FINAL, VALIDATION
 from pipeline.preparation.study import Study
 from pipeline.reports.description import describe
 from pipeline.searching.final_round import play

@@ -57,7 +57,7 @@ class Definition:
     profile: Profile | None = None
     """The latency table, where the budget is a latency: the study's own, wherever its file goes."""
     begun: Mapping[str, str] = field(default_factory=dict)
-    """The processor and number of threads that it was begun with: sums depend on both."""
+    """The processor and torch that it was begun with: sums depend on both."""
 
     @classmethod
     def read(cls, folder: Folder) -> "Definition":

@@ -1,4 +1,7 @@
-"""What gradients find does not depend on the number of threads."""
+"""Corrected weights and sensitivities are the same with any number of threads."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ import igq
 from igq.sensitivities import predicted_sensitivity
 from igq.threads import with_threads
 
-COUNTS = (1, 2, 3)
+Found = TypeVar("Found")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,11 @@ def candidates(vit: nn.Module, images: Tensor) -> igq.Candidates:
     return igq.fit(igq.observe(vit, images), num_groups=(2, 4), bits=4)
 
 
+def by_threads(compute: Callable[[], Found]) -> list[Found]:
+    """Return what is computed with one thread, with two and with three."""
+    return [with_threads(count)(compute)() for count in (1, 2, 3)]
+
+
 def test_the_number_of_threads_is_put_back() -> None:
     @with_threads(more := torch.get_num_threads() + 1)
     def failing() -> None:
@@ -39,14 +47,8 @@ def test_the_number_of_threads_is_put_back() -> None:
     assert torch.get_num_threads() == more - 1
 
 
-def test_corrected_weights_are_the_same_with_any_number_of_threads(
-    vit: nn.Module, images: Tensor, candidates: igq.Candidates
-) -> None:
-    found = []
-    for count in COUNTS:
-        with with_threads(count):
-            found.append(igq.correct(vit, candidates, images, weight_bits=4, steps=2))
-    first, *others = found
+def test_corrected_weights(vit: nn.Module, images: Tensor, candidates: igq.Candidates) -> None:
+    first, *others = by_threads(lambda: igq.correct(vit, candidates, images, 4, steps=2))
     for other in others:
         for name, weight in first.weights.items():
             assert torch.equal(weight.codes, other.weights[name].codes), name
@@ -55,22 +57,14 @@ def test_corrected_weights_are_the_same_with_any_number_of_threads(
             assert torch.equal(parameter, other.model.get_parameter(name)), name
 
 
-def test_predicted_sensitivities_are_the_same_with_any_number_of_threads(
+def test_predicted_sensitivities(
     vit: nn.Module, images: Tensor, candidates: igq.Candidates
 ) -> None:
-    found = []
-    for count in COUNTS:
-        with with_threads(count):
-            found.append(predicted_sensitivity(vit, candidates, images))
-    assert found[0] == found[1] == found[2]
+    first, *others = by_threads(lambda: predicted_sensitivity(vit, candidates, images))
+    assert others == [first, first]
 
 
 @pytest.mark.slow
-def test_measured_sensitivities_are_the_same_with_any_number_of_threads(
-    vit: nn.Module, images: Tensor, candidates: igq.Candidates
-) -> None:
-    found = []
-    for count in COUNTS:
-        with with_threads(count):
-            found.append(igq.sensitivity(vit, candidates, images, 8))
-    assert found[0] == found[1] == found[2]
+def test_measured_sensitivities(vit: nn.Module, images: Tensor, candidates: igq.Candidates) -> None:
+    first, *others = by_threads(lambda: igq.sensitivity(vit, candidates, images, 8))
+    assert others == [first, first]

@@ -19,9 +19,9 @@ from pipeline.data import Images, Preprocessing, class_names, draw, open_source
 from pipeline.errors import DataError
 from pipeline.paths import check_new
 from pipeline.preparation.calibration import Calibration
-from pipeline.preparation.images import CALIBRATION
 from pipeline.preparation.models import load_model
 from pipeline.preparation.notes import costs_of
+from pipeline.preparation.purposes import CALIBRATION
 from pipeline.preparation.study import check_weights
 from pipeline.study.folder import Folder
 from pipeline.study.progress import Display, SilentDisplay

@@ -10,8 +10,7 @@ from torch import nn
 
 from igq import Allocation, InvalidArgumentError
 from igq.costs import Number
-from igq.formats import format_named
-from igq.formats.base import formats_in
+from igq.formats.base import format_named, formats_in
 from igq.quantized import assemble, select_weights
 from pipeline.errors import StudyError
 from pipeline.files import appearing

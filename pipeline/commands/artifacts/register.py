@@ -15,7 +15,7 @@ from pipeline.data.stream import MEMORY
 from pipeline.evaluation.scoring import Contest
 from pipeline.evaluation.validation import BEST, load_validation
 from pipeline.intervals import Interval, interval
-from pipeline.preparation.images import VALIDATION
+from pipeline.preparation.purposes import VALIDATION
 from pipeline.preparation.study import Study
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.seals import read_definition

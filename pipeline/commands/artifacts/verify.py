@@ -10,8 +10,8 @@ from pipeline.commands.artifacts.noted import NotedScore, score_noted, space_not
 from pipeline.data import ImageSource, draw, open_source
 from pipeline.data.preprocessing import preprocessing_noted
 from pipeline.errors import DataError
-from pipeline.preparation.images import CALIBRATION, SEARCH, VALIDATION
 from pipeline.preparation.models import load_model
+from pipeline.preparation.purposes import CALIBRATION, SEARCH, VALIDATION
 from pipeline.preparation.study import check_weights
 from pipeline.study.progress import Display, SilentDisplay
 from search_spaces import SearchSpace

@@ -17,8 +17,8 @@ from pipeline.forecast.probe import probe
 from pipeline.forecast.resources import check_memory, check_model, memory_taken, resources_of
 from pipeline.forecast.work import Work, steps_of
 from pipeline.preparation.costs.limits import limits_of
-from pipeline.preparation.images import SEARCH, fewer_than_asked, image_sources, notes_on
 from pipeline.preparation.models import device, load_model, with_num_classes
+from pipeline.preparation.purposes import SEARCH, fewer_than_asked, image_sources, notes_on
 from pipeline.preparation.study import execution_of, latency_profile, parameters_of
 from pipeline.proposals import read_trials
 from pipeline.study.definition import as_begun

@@ -21,9 +21,9 @@ from pipeline.commands.studies.result import Result
 from pipeline.files import write_json
 from pipeline.forecast.resources import check_memory, check_model, memory_taken, resources_of
 from pipeline.forecast.work import Work
-from pipeline.preparation.images import SEARCH
 from pipeline.preparation.models import device
 from pipeline.preparation.prepare import Preparation, prepare
+from pipeline.preparation.purposes import SEARCH
 from pipeline.preparation.sealing import seal_old
 from pipeline.preparation.starts import baselines, front_baselines
 from pipeline.preparation.study import Study, parameters_of

@@ -20,59 +20,60 @@ from igq.progress import Progress, silent
 from pipeline.data import Fingerprint, Images, ImageSource, Preprocessing, Stream, draw
 from pipeline.data.draw import shuffled
 from pipeline.errors import StudyError
-from pipeline.preparation.parts.shared import share, shared_file
+from pipeline.preparation.parts.shared import Results
 from pipeline.study.definition import digest
 from pipeline.study.seals import read_sealed, write_sealed
 
 READERS = ("pillow", "timm", "torch", "torchvision")
 """The packages that pixels depend on."""
 
-Wanted = Mapping[str, tuple[ImageSource, int, int]]
+Sources = Mapping[str, tuple[ImageSource, int, int]]
 
 
-def draw_again(
-    wanted: Wanted,
+def draw_shared(
+    wanted: Sources,
     seed: int,
     how: Preprocessing,
-    folder: Path | None,
+    results: Results,
     progress: Progress = silent,
     streamed: Collection[str] = (),
 ) -> dict[str, Images]:
-    """Draw as `pipeline.data.draw` does; files that were drawn before are not all read again.
-
-    `folder` is that of shared results; None: nothing is remembered.
+    """Draw as `pipeline.data.draw` does; a draw that `results` share is not read again as a whole.
 
     Raises:
         DataError: a source holds too few images, or one that cannot be read.
     """
     sources = {source.name: source for source, _, _ in wanted.values()}
-    if folder is None or any(source.files is None for source in sources.values()):
-        return draw(wanted, seed, progress, streamed)
     name = _name(wanted, seed, how)
+    path = results.shared(f"{name}.json")
+    if path is None or any(source.files is None for source in sources.values()):
+        return draw(wanted, seed, progress, streamed)
     with suppress(StudyError, KeyError, IndexError, TypeError, OSError, ValueError):
-        known = read_sealed(shared_file(folder, f"{name}.json"), name, required=True)
+        known = read_sealed(path, name, required=True)
         same = known["files"] == _files(wanted, known["places"], seed)
         if same and (found := _recalled(wanted, known, streamed)):
+            results.note(name)
             return found
     drawn = draw(wanted, seed, progress, streamed)
     places = {purpose: list(map(int, images.places)) for purpose, images in drawn.items()}
-    content = {
-        "places": places,
-        "fingerprints": {purpose: images.fingerprint for purpose, images in drawn.items()},
-        "files": _files(wanted, places, seed),
-    }
-    what = f"images drawn from {' and '.join(sorted(sources))}"
-    share(folder, f"{name}.json", what, lambda draft: write_sealed(draft, content, name))
+
+    def write(draft: Path) -> None:
+        fingerprints = {purpose: images.fingerprint for purpose, images in drawn.items()}
+        files = _files(wanted, places, seed)
+        content = {"places": places, "fingerprints": fingerprints, "files": files}
+        write_sealed(draft, content, name)
+
+    results.share(path.name, f"images drawn from {' and '.join(sorted(sources))}", write)
     return drawn
 
 
-def _name(wanted: Wanted, seed: int, how: Preprocessing) -> str:
+def _name(wanted: Sources, seed: int, how: Preprocessing) -> str:
     """Return a name with a hash of all that a draw follows from, but for the files' content."""
     asked = [[p, os.path.abspath(s.name), s.size, *most] for p, (s, *most) in wanted.items()]
     return f"draw_{digest([asked, seed, asdict(how), [version(one) for one in READERS]])}"
 
 
-def _files(wanted: Wanted, places: Mapping[str, list[int]], seed: int) -> dict[str, str]:
+def _files(wanted: Sources, places: Mapping[str, list[int]], seed: int) -> dict[str, str]:
     """Return source -> hash of path, size and time of each file up to the last that was drawn."""
     drawn: dict[str, set[int]] = {}
     for purpose, (source, _, _) in wanted.items():
@@ -94,7 +95,7 @@ def _state(source: ImageSource, drawn: Collection[int], seed: int) -> str:
 
 
 def _recalled(
-    wanted: Wanted, known: Mapping[str, Any], streamed: Collection[str]
+    wanted: Sources, known: Mapping[str, Any], streamed: Collection[str]
 ) -> dict[str, Images] | None:
     """Return the images of a known draw; None where one that is kept in memory is another now."""
     drawn = {}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class Results:
             if missing:
                 compute([one.path for one in missing])
             for one in missing:
-                self._keep(one.path, one.what)
+                self.share(one.path.name, one.what, partial(_copy, one.path))
 
     def _is_sound(self, path: Path, lost: str = "It is computed again.") -> bool:
         if not path.exists():
@@ -117,9 +118,9 @@ class Results:
 
     def _fetch(self, path: Path) -> bool:
         """Copy a shared entry to the study; return whether there is a sound one."""
-        if self.folder is None:
+        source = self.shared(path.name)
+        if source is None:
             return False
-        source = shared_file(self.folder, path.name)
         try:
             with appearing(path) as draft:
                 _copy(source, draft)
@@ -128,16 +129,30 @@ class Results:
         if not self._is_sound(path, "It is computed again, for all studies."):
             path.unlink()
             return False
-        self._note(path.stem)
+        self.note(path.stem)
         return True
 
-    def _keep(self, path: Path, what: str) -> None:
-        """Share a file of the study's cache."""
-        if self.folder is not None:
-            share(self.folder, path.name, what, lambda draft: _copy(path, draft))
-            self._note(path.stem)
+    def shared(self, name: str) -> Path | None:
+        """Return where a shared file of this name lies, if there is one; None: none is shared."""
+        return None if self.folder is None else _home(self.folder) / Path(name).stem / name
 
-    def _note(self, name: str) -> None:
+    def share(self, name: str, what: str, write: Callable[[Path], None]) -> None:
+        """Share the file that `write` makes; a disk that is full keeps no search from going on."""
+        path = self.shared(name)
+        if path is None or self.folder is None:
+            return
+        with suppress(OSError, StudyError):
+            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=_made(self.folder)))
+            try:
+                write(draft / name)
+                write_json(draft / ENTRY, {"for": what, "made": time.time(), "used_by": []})
+                remove(path.parent)
+                os.replace(draft, path.parent)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+            self.note(path.stem)
+
+    def note(self, name: str) -> None:
         """Note in an entry that the study used it."""
         assert self.folder is not None
         path = _home(self.folder) / name / ENTRY
@@ -146,25 +161,6 @@ class Results:
             mine = str(self.study.absolute())
             used = [*(one for one in found.used_by if one != mine), mine][-_USES:]
             write_json(path, {"for": found.made_for, "made": found.made, "used_by": used})
-
-
-def shared_file(folder: Path, name: str) -> Path:
-    """Return where a shared file lies, if there is one of this name."""
-    return _home(folder) / Path(name).stem / name
-
-
-def share(folder: Path, name: str, what: str, write: Callable[[Path], None]) -> None:
-    """Share the file that `write` makes; a disk that is full keeps no search from going on."""
-    entry = shared_file(folder, name).parent
-    with suppress(OSError, StudyError):
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=_made(folder)))
-        try:
-            write(draft / name)
-            write_json(draft / ENTRY, {"for": what, "made": time.time(), "used_by": []})
-            remove(entry)
-            os.replace(draft, entry)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def check_entry(path: Path) -> None:

@@ -134,13 +134,13 @@ def test_a_shared_processor_takes_longer_for_what_is_no_pass(
 def test_what_follows_gradients_takes_one_thread(
     request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates = Rates(reading=0.0, full=1.0, quantized=0.0, alone=4.0)
+    rates = Rates(reading=0.0, full=1.0, quantized=0.0, one_thread=4.0)
     monkeypatch.setattr("pipeline.commands.studies.plan.probe", lambda *any: rates)
     steps = {step.name: step for step in plan(request_of()).steps}
     measure, predict = steps["measure sensitivities"], steps["predict sensitivities"]
     assert measure.seconds == measure.passes > 0
     assert predict.seconds == 4.0 * predict.passes > 0
-    assert replace(rates, alone=None).gradients == 1.0
+    assert replace(rates, one_thread=None).gradients == 1.0
 
 
 def test_80_columns_hold_it(request_of: Callable[..., Request]) -> None:

@@ -1,7 +1,7 @@
 """The results that a study computes once: for the same weights, images and choices."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from torch import nn
 
 import igq
 from igq import Allocation, InfeasibleBudgetError
-from igq.quantized import EAGER, bounds
+from igq.quantized import EAGER, Execution, bounds
 from igq.scheme import InputMethod
 from pipeline.data import Images, Preprocessing, draw, open_source
+from pipeline.evaluation.task import Task
+from pipeline.evaluation.work import Here
 from pipeline.preparation.costs.limits import limits_of
 from pipeline.preparation.parts import phases
 from pipeline.preparation.prepare import CHUNKS, Preparation, prepare
@@ -47,6 +49,16 @@ def study_of(
     listed = igq.layers(turned)
     limits = limits_of(request.space, listed, sum(p.numel() for p in model.parameters()))
     return Study(folder, definition, turned, listed, limits, images)
+
+
+@dataclass(frozen=True)
+class Several(Here):
+    """This process, which says that it is several workers."""
+
+    workers: int = 2
+
+    def count(self) -> int:
+        return self.workers
 
 
 @pytest.fixture
@@ -91,6 +103,60 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in COMPUTES:
         monkeypatch.setattr(phases, name, noting(name))
     return notes
+
+
+class TestCompilingAhead:
+    """The compiler's cache is filled for several workers, once; nothing is compiled here."""
+
+    @pytest.fixture
+    def compilations(self, monkeypatch: pytest.MonkeyPatch) -> list[Execution]:
+        """Note the execution of each model that is compiled ahead."""
+        noted: list[Execution] = []
+
+        class Noting:
+            def __init__(self, task: Task, device: torch.device) -> None:
+                noted.append(task.execution)
+
+            def evaluate(self, allocation: Allocation) -> Iterator[None]:
+                yield
+
+        monkeypatch.setattr("pipeline.preparation.prepare.Objective", Noting)
+        monkeypatch.setattr("igq.sensitivities.measured.accelerate", lambda model, *rest: model)
+        return noted
+
+    @pytest.fixture
+    def ahead(
+        self,
+        make_request: Callable[..., Request],
+        model: nn.Module,
+        images: dict[str, Images],
+        display: Display,
+        tmp_path: Path,
+    ) -> Callable[..., None]:
+        """Return a function that prepares a study in a folder of its own, for so many workers."""
+
+        def call(name: str, workers: int, execution: Execution) -> None:
+            study = study_of(make_request(), Folder(tmp_path / name), model, images)
+            definition = replace(study.definition, execution=execution)
+            study = replace(study, definition=definition, shared=tmp_path / "shared")
+            prepare(study, display, Several(workers=workers))
+
+        return call
+
+    def test_the_first_search_of_several_workers_compiles(
+        self, ahead: Callable[..., None], compilations: list[Execution]
+    ) -> None:
+        compiled = Execution(compiled=True)
+        ahead("first", 2, compiled)
+        ahead("second", 2, compiled)
+        assert compilations == [compiled]
+
+    def test_one_worker_and_an_eager_model_compile_nothing(
+        self, ahead: Callable[..., None], compilations: list[Execution]
+    ) -> None:
+        ahead("one", 1, Execution(compiled=True))
+        ahead("eager", 2, EAGER)
+        assert compilations == []
 
 
 class TestCache:

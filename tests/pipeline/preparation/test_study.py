@@ -8,10 +8,11 @@ import pytest
 from torch import nn
 
 from igq import Scheme
+from igq.quantized import EAGER, Execution
 from pipeline.cluster import InProcess
 from pipeline.commands.studies.search import run
 from pipeline.errors import ClusterError, DataError, StudyError
-from pipeline.preparation.images import CALIBRATION, FINAL, SEARCH, VALIDATION
+from pipeline.preparation.purposes import CALIBRATION, FINAL, SEARCH, VALIDATION
 from pipeline.preparation.study import Study
 from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request
@@ -43,9 +44,24 @@ class TestCreate:
         def fail() -> None:
             raise ClusterError("no answer")
 
-        monkeypatch.setattr("pipeline.preparation.study.draw", None)
+        monkeypatch.setattr("pipeline.preparation.study.draw_shared", None)
         with pytest.raises(ClusterError, match="no answer"):
             Study.create(make_request(), display, fail)
+
+    def test_the_engine_follows_from_the_trials_of_the_space(
+        self, make_request: Make, display: Display, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One trial of a space whose own trials are just enough to compile."""
+        compiled, request = Execution(compiled=True), make_request(trials=1)
+        listed = Study.create(request, display).layers
+        products = sum(layer.tokens * layer.channels * layer.outputs for layer in listed)
+        enough = products * request.space.search_images * request.space.trials
+        monkeypatch.setattr("pipeline.evaluation.execution.fastest", lambda device: compiled)
+        monkeypatch.setattr("pipeline.evaluation.execution.WORTH_COMPILING", enough)
+        assert Study.create(request, display).definition.execution == compiled
+        monkeypatch.setattr("pipeline.evaluation.execution.WORTH_COMPILING", enough + 1)
+        longer = make_request(trials=1000)
+        assert Study.create(longer, display).definition.execution == EAGER
 
     def test_fewer_images_than_asked_are_told(self, make_request: Make) -> None:
         told: list[str] = []

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 import igq
-from pipeline.data import Images, Preprocessing, open_source
+from pipeline.data import Images, Preprocessing, draw, open_source
 from pipeline.data.classes import Order
 from pipeline.errors import DataError
-from pipeline.preparation.parts.draws import draw_again
-from pipeline.preparation.parts.shared import entries
+from pipeline.preparation.parts.draws import draw_shared
+from pipeline.preparation.parts.shared import Results, entries
 
 KEPT, STREAMED = "kept", "streamed"
 HOW = Preprocessing.of(
@@ -49,7 +49,8 @@ def again(folder: Path, tmp_path: Path) -> Callable[..., tuple[dict[str, Images]
 
         source.read = noted
         wanted = {KEPT: (source, 2, 2), STREAMED: (source, 3, 4)}
-        return draw_again(wanted, seed, how, tmp_path / "shared", streamed=(STREAMED,)), places
+        results = Results(tmp_path / "study", tmp_path / "shared")
+        return draw_shared(wanted, seed, how, results, streamed=(STREAMED,)), places
 
     return drawn
 
@@ -75,6 +76,22 @@ def test_the_entry_is_listed_with_its_source(again, folder: Path, tmp_path: Path
     again()
     (entry,) = entries(tmp_path / "shared")
     assert entry.made_for == f"images drawn from {folder}"
+    assert entry.used_by == (str(tmp_path / "study"),)
+
+
+def test_a_file_that_vanishes_after_it_was_read_keeps_nothing(
+    again, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn_and_gone(*arguments: object) -> dict[str, Images]:
+        found = draw(*arguments)
+        (folder / "0" / "0.png").unlink()
+        (folder / "1" / "7.png").unlink()
+        return found
+
+    monkeypatch.setattr("pipeline.preparation.parts.draws.draw", drawn_and_gone)
+    found, _ = again()
+    assert len(found[KEPT]) == 2
+    assert entries(tmp_path / "shared") == []
 
 
 @pytest.mark.parametrize("purpose", [KEPT, STREAMED])
@@ -130,11 +147,13 @@ def test_a_file_that_is_gone_is_an_error_of_the_images(again, folder: Path) -> N
     path.unlink()
     path.mkdir()
     wanted = {KEPT: (source, 2, 2), STREAMED: (source, 3, 4)}
+    results = Results(folder.parent / "study", folder.parent / "shared")
     with pytest.raises(DataError, match=path.name):
-        draw_again(wanted, 0, HOW, folder.parent / "shared", streamed=(STREAMED,))
+        draw_shared(wanted, 0, HOW, results, streamed=(STREAMED,))
 
 
 def test_digits_are_not_noted(tmp_path: Path) -> None:
     how = Preprocessing({"input_size": (1, 8, 8)}, 10)
-    draw_again({KEPT: (open_source("digits", how), 2, 2)}, 0, how, tmp_path / "shared")
+    results = Results(tmp_path / "study", tmp_path / "shared")
+    draw_shared({KEPT: (open_source("digits", how), 2, 2)}, 0, how, results)
     assert not (tmp_path / "shared").exists()

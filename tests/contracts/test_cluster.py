@@ -362,7 +362,8 @@ import runpy, sys
 from tests import tiny
 contract = runpy.run_path({path!r})
 def say():
-    print("reporting", flush=True)
+    sys.stdout.write("reporting\\n")  # whole, whenever the interrupt comes
+    sys.stdout.flush()
 task = contract["make_task"](images=2000, chunk_size=1)
 feed = contract["FakeFeed"](contract["allocations"](task), on_report=say)
 try:

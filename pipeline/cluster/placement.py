@@ -124,7 +124,7 @@ def share_of(
         workers: how many are to run at once; None for as many as there is room for, a thread
             each or, with a GPU or where memory holds fewer, an equal part of a machine's CPUs.
         gpus: GPUs of each worker; None for one where any machine has one.
-        memory: the bytes that workers take; not looked at with a GPU or a number of workers.
+        memory: the bytes that workers take; not looked at with a GPU.
 
     Raises:
         ClusterError: no machine has room for such a worker.
@@ -143,8 +143,29 @@ def share_of(
         rule = "`gpus_per_worker` must be at most the GPUs of one machine of the cluster"
         raise ClusterError(f"{rule}, {most:g}, but got {gpus:g}.")
     if workers is not None:
-        return _equal(machines, workers, gpus)
+        return _equal(machines, workers, gpus, NO_MEMORY if gpus else memory)
     return _one_each(machines, gpus) if gpus else _most(machines, memory)
+
+
+def check_held(workers: int, found: Mapping[str, int], share: Share) -> None:
+    """Refuse a number of workers that the memory of a cluster's machines does not hold.
+
+    `found` is machine -> its room for workers of such a share.
+
+    Raises:
+        ClusterError: it holds fewer.
+
+    >>> check_held(4, {"one": 3, "two": 1}, Share(1, 0, WorkerMemory(1, 2)))
+    """
+    room = sum(found.values())
+    if share.memory == NO_MEMORY or room >= workers:
+        return
+    each, first = share.memory.each / GB, share.memory.of(1) / GB
+    raise ClusterError(
+        f"the machines of the cluster must hold {workers} workers, of which one that corrects "
+        f"weights takes {first:.1f} GB and each other {each:.1f} GB, but their memory holds "
+        f"{room}: take --workers {room}, or leave it out."
+    )
 
 
 def _one_each(machines: Sequence[Machine], gpus: Number) -> Share:
@@ -164,24 +185,28 @@ def _most(machines: Sequence[Machine], memory: WorkerMemory) -> Share:
     parts = [(m.cpus, Share(least, 0.0, memory).room(m)) for m in machines]
     found = [_whole(cpus / count) for cpus, count in parts if count]
     if not found:
-        raise ClusterError(
-            f"a machine of the cluster must hold a worker, which takes up to "
-            f"{memory.of(1) / GB:.1f} GB, but the largest gives "
-            f"{max(m.memory for m in machines) / GB:.1f} GB: take a smaller model or fewer images, "
-            "or give Ray more memory (`ray start --memory BYTES`)."
-        )
+        raise ClusterError(_holds_none(machines, memory))
     return Share(max(least, min(found)), 0.0, memory)
 
 
-def _equal(machines: Sequence[Machine], workers: int, gpus: Number) -> Share:
-    """Return the largest share with which so many run at once."""
-    slots = [(m.cpus, int(m.gpus / gpus) if gpus else workers) for m in machines]
-    wanted = min(workers, sum(room for _, room in slots))
-    options = {_whole(cpus / n) for cpus, _ in slots for n in range(1, workers + 1)} - {0.0}
-    for cpus in sorted(options, reverse=True):
-        if sum(min(int(total / cpus), room) for total, room in slots) >= wanted:
-            return Share(cpus, gpus)
-    raise ClusterError(f"a cluster must have CPUs for {wanted} workers, but has none.")
+def _equal(machines: Sequence[Machine], workers: int, gpus: Number, memory: WorkerMemory) -> Share:
+    """Return the largest share with which so many run at once, or as many as there is room for."""
+    options = {_whole(m.cpus / n) for m in machines for n in range(1, workers + 1)} - {0.0}
+    shares = [Share(cpus, gpus, memory) for cpus in sorted(options, reverse=True)]
+    if not shares:
+        raise ClusterError(f"a cluster must have CPUs for {workers} workers, but has none.")
+    running = [min(workers, sum(map(share.room, machines))) for share in shares]
+    if max(running) == 0:
+        raise ClusterError(_holds_none(machines, memory))
+    return shares[running.index(max(running))]
+
+
+def _holds_none(machines: Sequence[Machine], memory: WorkerMemory) -> str:
+    return (
+        f"a machine of the cluster must hold a worker, which takes up to {memory.of(1) / GB:.1f} "
+        f"GB, but the largest gives {max(m.memory for m in machines) / GB:.1f} GB: take a smaller "
+        "model or fewer images, or give Ray more memory (`ray start --memory BYTES`)."
+    )
 
 
 def _whole(cpus: Number) -> float:

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import pytest
 import ray
@@ -23,7 +24,8 @@ from pipeline.cluster.batches import Batch, Pace
 from pipeline.cluster.placement import WorkerMemory
 from pipeline.cluster.ray import RETRIES, RayCluster, tuning
 from pipeline.cluster.ray.joining import connected
-from pipeline.cluster.ray.nodes import check_nodes
+from pipeline.cluster.ray.nodes import check_nodes, machines
+from pipeline.commands.studies.plan import Means, workers_of
 from pipeline.errors import ClusterError
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
@@ -309,6 +311,33 @@ def test_without_a_number_there_is_a_worker_for_each_core(head: Head) -> None:
     RayCluster(head.address).holding(memory, left=None).run(task, feed)
     assert max(most) == 1  # the cluster has one core
     assert len(feed.finished) == 3
+
+
+@pytest.mark.ray
+def test_a_number_of_workers_is_held_against_the_memory_of_a_cluster(head: Head) -> None:
+    with connected(head.address):
+        [there] = machines()
+    cluster, half = RayCluster(head.address, workers=3), WorkerMemory(*[0.4 * there.memory] * 2)
+    with pytest.raises(ClusterError, match=r"must hold 3 workers.* holds 2: take --workers 2"):
+        cluster.holding(half, left=None)
+    assert replace(cluster, workers=2).holding(half, left=None).memory == half
+
+
+@pytest.mark.ray
+def test_a_cluster_is_joined_once_to_place_workers(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[str | None] = []
+
+    @contextmanager
+    def counted(address: str | None) -> Iterator[None]:
+        joined.append(address)
+        with connected(address):
+            yield
+
+    monkeypatch.setattr("pipeline.cluster.ray.connected", counted)
+    found = workers_of(Means(cluster=head.address), WorkerMemory(each=1e8, correcting=1e8))
+    assert (found.count, joined) == (1, [head.address])
 
 
 @pytest.mark.ray

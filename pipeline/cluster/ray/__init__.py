@@ -9,9 +9,17 @@ from ray import cloudpickle
 from igq import InvalidArgumentError
 from igq.progress import Progress
 from pipeline.cluster.feed import ProposalFeed
-from pipeline.cluster.placement import NO_MEMORY, Machine, Share, WorkerMemory, rooms, share_of
+from pipeline.cluster.placement import (
+    NO_MEMORY,
+    Machine,
+    Share,
+    WorkerMemory,
+    check_held,
+    rooms,
+    share_of,
+)
 from pipeline.cluster.ray.joining import connected
-from pipeline.cluster.ray.nodes import check_nodes, machines
+from pipeline.cluster.ray.nodes import Versions, check_nodes, machines
 from pipeline.cluster.ray.parts import parts_on_ray
 from pipeline.cluster.ray.tuning import RETRIES, run_trials
 from pipeline.cluster.ray.watching import watched
@@ -39,7 +47,7 @@ class RayCluster:
     gpus_per_worker: float | None = None
     """Fractions share a GPU. None: one GPU each where the cluster has any, otherwise none."""
     memory: WorkerMemory = NO_MEMORY
-    """The memory that bounds workers where no number is given."""
+    """The memory that bounds workers; that of a number given for this machine is zero."""
     left: int | None = None
     """Bytes for workers where Ray is started on this machine; None: Ray's own estimate."""
 
@@ -57,9 +65,7 @@ class RayCluster:
             ClusterError: it cannot be joined, has no room, or a node has other versions.
         """
         if self.address is not None:
-            with connected(self.address):
-                self._share(machines())
-                check_nodes(versions())
+            self.placed(versions())
 
     @property
     def workers_here(self) -> int:
@@ -67,16 +73,19 @@ class RayCluster:
         return 0 if self.address is not None else self.workers or 1
 
     def holding(self, memory: WorkerMemory, left: int | None) -> Self:
-        """Return the cluster with no more workers than fit into memory; a number given stays.
+        """Return the cluster with no more workers than fit into memory.
+
+        A number given stays: for this machine it was looked at before, and a cluster that has not
+        the memory for so many is refused.
 
         Raises:
-            ClusterError: no machine of the cluster holds one, or it cannot be reached.
+            ClusterError: the cluster holds none, or too few, or it cannot be reached.
         """
-        if self.workers is not None:
+        if self.workers is not None and self.address is None:
             return self
         most = int(memory.of(int(Machine.here().cpus)))  # more is not needed, and Ray takes no None
         held = replace(self, memory=memory, left=most if left is None else min(left, most))
-        held.count()
+        held.placed()
         return held
 
     def count(self) -> int:
@@ -87,19 +96,28 @@ class RayCluster:
         """
         return self.workers or max(1, sum(self.placed()[0].values()))
 
-    def placed(self) -> tuple[Mapping[str, int], Share]:
+    def placed(self, wanted: Versions | None = None) -> tuple[Mapping[str, int], Share]:
         """Return the workers that each machine has room for now, and what each worker takes.
 
+        `wanted` are the versions that every node of a cluster must have; None does not ask them.
+
         Raises:
-            ClusterError: the cluster cannot be asked, or no machine of it has room.
+            ClusterError: the cluster cannot be asked, has no room or too little memory, or a node
+                has other versions.
         """
         if self.address is None:
             there = [Machine.here(float("inf") if self.left is None else self.left)]
         else:
             with connected(self.address):
                 there = machines()
+                self._share(there)  # before a node is asked: one that is too small needs no answer
+                if wanted is not None:
+                    check_nodes(wanted)
         share = self._share(there)
-        return rooms(there, share), share
+        found = rooms(there, share)
+        if self.address is not None and self.workers is not None:
+            check_held(self.workers, found, share)
+        return found, share
 
     @property
     def where(self) -> str:
@@ -126,7 +144,8 @@ class RayCluster:
 
     def room(self, share: Share) -> int:
         """Return how many trials may run at once on the connected cluster, as it is now."""
-        return self.workers or sum(rooms(machines(), share).values())
+        room = sum(rooms(machines(), share).values())
+        return room if self.workers is None else min(self.workers, room)
 
     def _share(self, there: list[Machine]) -> Share:
         return share_of(there, self.workers, self.gpus_per_worker, self.memory)

@@ -27,6 +27,7 @@ from pipeline.study.progress import Display, SilentDisplay
 from pipeline.study.request import Request
 from pipeline.tracking import sqlite_uri
 from pipeline.tracking.uris import without_password
+from pipeline.versions import versions
 from search_spaces import SearchSpace
 
 
@@ -119,9 +120,7 @@ def workers_of(means: Means, memory: WorkerMemory = NO_MEMORY, left: int | None 
 def _joined(address: str, workers: int | None, memory: WorkerMemory) -> Workers:
     from pipeline.cluster.ray import RayCluster  # a plan for this machine does without Ray
 
-    cluster = RayCluster(address, workers)
-    cluster.check()
-    nodes, share = cluster.holding(memory, None).placed()
+    nodes, share = RayCluster(address, workers, memory=memory).placed(versions())
     room = sum(nodes.values())
     count = min(workers or room, room)
     return Workers(count, share.threads, address, count, nodes=nodes)

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.cluster.placement import NO_MEMORY, Machine, Share, WorkerMemory, rooms, share_of
+from pipeline.cluster.placement import (
+    NO_MEMORY,
+    Machine,
+    Share,
+    WorkerMemory,
+    check_held,
+    rooms,
+    share_of,
+)
 from pipeline.errors import ClusterError
 
 HEAD = Machine("head", 0)
@@ -79,10 +87,39 @@ def test_machines_that_hold_no_worker_are_refused() -> None:
         share_of(small, None, None, LARGE_MODEL)
 
 
-def test_a_number_of_workers_and_gpus_are_not_bounded_by_memory() -> None:
+def test_workers_with_gpus_are_not_bounded_by_memory() -> None:
     small = Machine("small", 8, 2, memory=4e9)
     assert placed([small], gpus=1, memory=LARGE_MODEL) == {"small": 2}
-    assert placed([small], workers=4, gpus=0, memory=LARGE_MODEL) == {"small": 4}
+    assert placed([small], workers=4, gpus=0.5, memory=LARGE_MODEL) == {"small": 4}
+
+
+def test_a_number_of_workers_goes_where_memory_holds_them() -> None:
+    narrow, wide = Machine("narrow", 16, memory=20e9), Machine("wide", 4, memory=100e9)
+    share = share_of([narrow, wide], 6, 0, LARGE_MODEL)
+    assert (share.cpus, rooms([narrow, wide], share)) == (1.0, {"narrow": 2, "wide": 4})
+    assert share_of([narrow, wide], 6, 0).cpus == 3.0  # five of `narrow`, one of `wide`
+
+
+def test_more_workers_than_memory_holds_are_refused_with_the_number_that_it_does() -> None:
+    narrow = Machine("narrow", 8, memory=24e9)
+    share = share_of([narrow], 4, 0, LARGE_MODEL)
+    check_held(3, rooms([narrow], share), share)
+    with pytest.raises(
+        ClusterError,
+        match=r"must hold 4 workers, of which one that corrects weights takes 13\.0 GB and each "
+        r"other 5\.5 GB, but their memory holds 3: take --workers 3, or leave it out\.",
+    ):
+        check_held(4, rooms([narrow], share), share)
+
+
+def test_fewer_gpus_than_workers_are_no_matter_of_memory() -> None:
+    share = share_of([ONE_GPU], 4, 1, LARGE_MODEL)
+    check_held(4, rooms([ONE_GPU], share), share)
+
+
+def test_a_number_of_workers_on_machines_that_hold_none_is_refused() -> None:
+    with pytest.raises(ClusterError, match="must hold a worker, which takes up to"):
+        share_of([Machine("one", 8, memory=4e9)], 2, 0, LARGE_MODEL)
 
 
 def test_workers_without_a_gpu_have_one_thread_whatever_the_machine() -> None:

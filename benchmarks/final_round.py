@@ -31,6 +31,7 @@ from pipeline.intervals import interval
 from pipeline.preparation.prepare import Preparation, prepare
 from pipeline.preparation.purposes import FINAL, VALIDATION
 from pipeline.preparation.study import Study
+from pipeline.searching.choice import Sensitivities, total
 from pipeline.searching.final_round import ends_of_rounds, finalists, race
 from pipeline.study.progress import SilentDisplay
 from pipeline.study.trials import Origin, Trial
@@ -43,8 +44,7 @@ class Table:
     """The finalists of a study on images that a round may show, and their KL on others."""
 
     origins: tuple[str, ...]
-    predicted: tuple[float, ...]
-    """Sums of sensitivities in nats."""
+    known: tuple[Sensitivities, ...]
     kls: Numbers
     logit_mses: Numbers
     unseen: Float[np.ndarray, " finalists"]
@@ -84,11 +84,20 @@ def program_unless_clearly_beaten(table: Table) -> Played:
 
 def expected_loss(table: Table) -> Played:
     """Play the search's own final round."""
+    return _raced(table, table.known)
+
+
+def each_its_own_error(table: Table) -> Played:
+    """Play the round as if no two finalists had a setting, and so its error, in common."""
+    return _raced(table, [{n: total(known)} for n, known in enumerate(table.known)])
+
+
+def _raced(table: Table, known: Sequence[Sensitivities]) -> Played:
 
     def look(numbers: Sequence[int], start: int, end: int) -> Mapping[int, Sequence[float]]:
         return {number: table.kls[number, start:end].tolist() for number in numbers}
 
-    final = race(dict(enumerate(table.predicted)), table.kls.shape[1], look)
+    final = race(dict(enumerate(known)), table.kls.shape[1], look)
     return Played(final.winner, final.passes)
 
 
@@ -99,6 +108,7 @@ RULES: Mapping[str, Rule] = {
     "halving by KL": halving,
     "least KL": lambda table: Played(int(table.kls.mean(axis=1).argmin()), table.kls.size),
     "least logit MSE": lambda t: Played(int(t.logit_mses.mean(axis=1).argmin()), t.kls.size),
+    "least expected KL, errors apart (before)": each_its_own_error,
     "least expected KL": expected_loss,
     "(the best finalist)": lambda table: Played(int(table.unseen.argmin()), 0),
 }
@@ -120,7 +130,12 @@ def measured(request: pipeline.Request) -> list[dict[str, Any]]:
             "number": trial.number,
             "origin": trial.proposal.origin.value,
             "search_kl": trial.observation.kl,
-            "predicted": preparation.predict(trial.proposal.allocation),
+            "sensitivities": {
+                f"{name}: {setting}": nats
+                for (name, setting), nats in preparation.sensitivities_of(
+                    trial.proposal.allocation
+                ).items()
+            },
             "final": asdict(shown),
             "unseen": asdict(hidden),
         }
@@ -153,9 +168,9 @@ def tables(rows: list[dict[str, Any]], splits: int, seed: int) -> list[Table]:
         *(generator.permutation(kls.shape[1]) for _ in range(splits)),
     ]
     origins = tuple(row["origin"] for row in rows)
-    predicted = tuple(row["predicted"] for row in rows)
+    known = tuple(row["sensitivities"] for row in rows)
     return [
-        Table(origins, predicted, kls[:, one], mses[:, one], kls[:, other].mean(axis=1))
+        Table(origins, known, kls[:, one], mses[:, one], kls[:, other].mean(axis=1))
         for one, other in ((order[:shown], order[shown:]) for order in orders)
     ]
 

@@ -43,7 +43,7 @@ from pipeline.study.seals import write_sealed
 CHUNKS = 8
 """Reports of a trial that is not stopped (our choice: the pruner needs at least 4)."""
 TINY = 1e-12
-"""A sum of sensitivities in nats that has a logarithm."""
+"""A sensitivity in nats that has a logarithm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +82,22 @@ class Preparation:
         """Image-forward-passes of both tables of sensitivities."""
         return self.measured.passes + (self.predicted.passes if self.predicted else 0)
 
-    def predict(self, allocation: Mapping[str, Setting]) -> float:
-        """Return the sum of the sensitivities of an allocation's settings, in nats.
+    def sensitivities_of(
+        self, allocation: Mapping[str, Setting]
+    ) -> dict[tuple[str, Setting], float]:
+        """Return (layer, setting) -> sensitivity in nats, for the settings of an allocation.
 
-        Where there are measured and predicted ones it is the geometric mean of both sums: at 4
-        bits the predicted are better, at 2 bits the measured.
+        Where there are measured and predicted ones it is the geometric mean of both: at 4 bits the
+        predicted are better, at 2 bits the measured. Layers that share a setting are one entry.
         """
-        tables = [self.measured, *([self.predicted] if self.predicted else [])]
-        sums = [_total(self.limits, table, allocation) for table in tables]
-        return geometric_mean(max(total, TINY) for total in sums)
+        shared, found = self.limits.ties, {}
+        for name, row in self.measured.sensitivity.items():
+            setting = allocation[shared.get(name, (name,))[0]]
+            nats = [row[setting]]
+            if self.predicted is not None:
+                nats.append(self.predicted.sensitivity[name][setting])
+            found[name, setting] = geometric_mean(max(each, TINY) for each in nats)
+        return found
 
 
 def prepare(study: Study, display: Display, workers: Workers | None = None) -> Preparation:
@@ -206,9 +213,3 @@ def _compile(study: Study, task: Task, display: Display) -> None:
 
     what = f"the compiler's cache of {study.space.model.name}"
     study.calibration.results(display).ensure(path, what, computed)
-
-
-def _total(limits: Limits, table: Table, allocation: Mapping[str, Setting]) -> float:
-    """Return the sum of a table's sensitivities; layers that share a setting are one entry."""
-    shared, rows = limits.ties, table.sensitivity.items()
-    return sum(row[allocation[shared.get(name, (name,))[0]]] for name, row in rows)

@@ -6,7 +6,7 @@ them on some images, those that may be the best still on twice as many, and so o
 the one of least expected KL (`choice`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ from pipeline.data import Images
 from pipeline.evaluation.validation import Contender, measure
 from pipeline.evaluation.work import Workers
 from pipeline.preparation.prepare import Preparation
-from pipeline.searching.choice import Kls, choose, in_doubt
+from pipeline.searching.choice import Kls, Known, choose, in_doubt, total
 from pipeline.study.best import best, completed
 from pipeline.study.final import Final
 from pipeline.study.trials import Origin, Trial
@@ -51,7 +51,7 @@ def play(
     few = {trial.number: trial for trial in finalists(trials, preparation.budget)}
     if len(images) == 0 or len(few) < 2:
         return None
-    predicted = {n: preparation.predict(trial.proposal.allocation) for n, trial in few.items()}
+    known = {n: preparation.sensitivities_of(t.proposal.allocation) for n, t in few.items()}
     model, task, limits = preparation.model, preparation.task, preparation.limits
 
     def look(numbers: Sequence[int], start: int, end: int) -> Kls:
@@ -64,32 +64,32 @@ def play(
         measured = measure(model, task, limits, contenders, some, told, workers).measured
         return {one.number: one.kls for one in measured}
 
-    final = race(predicted, len(images), look)
+    final = race(known, len(images), look)
     progress(1.0)
     return final
 
 
-def race(predicted: Mapping[int, float], images: int, look: Look) -> Final:
+def race(known: Known, images: int, look: Look) -> Final:
     """Show images to finalists in rounds, as long as they may be the best; choose the winner.
 
-    `predicted` is trial number -> sum of sensitivities in nats; `look` measures trials on the
-    images from one place to another.
+    `known` are the sensitivities of each trial's settings; `look` measures trials on the images
+    from one place to another.
 
     >>> def look(numbers, start, end):
     ...     return {number: [1 / number] * (end - start) for number in numbers}
-    >>> race({2: 0.2, 4: 0.1}, images=3, look=look).kls
+    >>> race({2: {"fc": 0.2}, 4: {"fc": 0.1}}, images=3, look=look).kls
     {2: (0.5, 0.5, 0.5), 4: (0.25, 0.25, 0.25)}
     """
-    kls: dict[int, tuple[float, ...]] = dict.fromkeys(predicted, ())
-    few = list(predicted)
+    kls: dict[int, tuple[float, ...]] = dict.fromkeys(known, ())
+    few = list(known)
     for start, end in pairwise((0, *ends_of_rounds(images))):
         if start:
-            few = in_doubt(few, kls, predicted)
+            few = in_doubt(few, kls, known)
         if len(few) < 2:
             break
         for number, more in look(few, start, end).items():
             kls[number] += tuple(more)
-    return Final(kls, choose(kls, predicted), predicted)
+    return Final(kls, choose(kls, known), {n: total(nats) for n, nats in known.items()})
 
 
 def ends_of_rounds(images: int) -> list[int]:

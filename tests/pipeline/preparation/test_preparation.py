@@ -18,7 +18,7 @@ from pipeline.evaluation.task import Task
 from pipeline.evaluation.work import Here
 from pipeline.preparation.costs.limits import limits_of
 from pipeline.preparation.parts import phases
-from pipeline.preparation.prepare import CHUNKS, Preparation, prepare
+from pipeline.preparation.prepare import CHUNKS, TINY, Preparation, prepare
 from pipeline.preparation.starts import RANDOM_TRIALS, baselines, front_baselines
 from pipeline.preparation.study import Study
 from pipeline.study.budgets import BudgetSchedule
@@ -325,23 +325,28 @@ class TestPreparation:
         assert not (tmp_path / "study").exists()
 
 
-class TestPredict:
-    def test_it_is_the_geometric_mean_of_both_tables_sums(self, run: Prepare) -> None:
+class TestSensitivitiesOf:
+    def test_they_are_the_geometric_means_of_both_tables(self, run: Prepare) -> None:
         prepared = run()
         uniform = igq.uniform(prepared.layers, 2)
-        assert prepared.predicted is not None
-        one, other = (
-            sum(row[uniform[name]] for name, row in table.sensitivity.items())
-            for table in (prepared.measured, prepared.predicted)
+        measured, predicted = prepared.measured.sensitivity, prepared.predicted
+        assert predicted is not None
+        expected = {
+            (name, uniform[name]): max(row[uniform[name]], TINY) ** 0.5
+            * max(predicted.sensitivity[name][uniform[name]], TINY) ** 0.5
+            for name, row in measured.items()
+        }
+        assert prepared.sensitivities_of(uniform) == pytest.approx(expected)
+        alone = replace(prepared, predicted=None).sensitivities_of(uniform)
+        assert alone == pytest.approx(
+            {(name, uniform[name]): max(row[uniform[name]], TINY) for name, row in measured.items()}
         )
-        assert prepared.predict(uniform) == pytest.approx((one * other) ** 0.5)
-        alone = replace(prepared, predicted=None)
-        assert alone.predict(uniform) == pytest.approx(one)
 
     def test_layers_that_share_a_setting_count_once_each(self, run: Prepare) -> None:
         tied, free = run(space={"tied": "kind"}), run()
         uniform = igq.uniform(free.layers, 2)
-        assert tied.predict(uniform) == pytest.approx(free.predict(uniform))
+        one, other = (sum(p.sensitivities_of(uniform).values()) for p in (tied, free))
+        assert one == pytest.approx(other)
 
 
 class TestBaselines:

@@ -23,6 +23,11 @@ def drawn(
     return {n: tuple((x**2).tolist()[: counts.get(n, images)]) for n, x in enumerate(roots)}
 
 
+def apart(sums: dict[int, float]) -> dict[int, dict[str, float]]:
+    """Return the sensitivities of finalists that have no setting in common."""
+    return {n: {f"setting {n}": nats} for n, nats in sums.items()}
+
+
 class TestEstimate:
     def test_with_equal_images_means_keep_their_order_and_shrink(self) -> None:
         kls = drawn([0.0, 0.1, 0.2, 0.3, 0.4], 50, 0)
@@ -58,6 +63,34 @@ class TestEstimate:
             errors, told = errors + (error**2).sum(), told + np.trace(found.covariance)
         assert errors / told == pytest.approx(1, abs=0.15)
 
+    def test_finalists_of_the_same_settings_where_it_matters_hardly_differ(self) -> None:
+        """Five are far apart; two of them differ in a layer of small sensitivity alone."""
+        known = {n: {f"large {n}": 1.0, f"small {n}": 0.02} for n in range(5)}
+        known[1] = {"large 0": 1.0, "small 1": 0.02}
+        kls = drawn([0.0, 0.1, 0.3, -0.3, 0.5], 60, 7)
+        alike, alone = Estimate.of(kls, known), Estimate.of(kls, apart(dict.fromkeys(kls, 1.02)))
+        assert abs(alike.mean[1] - alike.mean[0]) < 0.3 * abs(alone.mean[1] - alone.mean[0])
+        assert alike.mean[4] - alike.mean[3] == pytest.approx(0.8, abs=0.15)
+        assert 0.2 < alike.chance_below(0, 1) < 0.8
+
+    def test_errors_of_sensitivities_have_the_covariance_that_is_told(self) -> None:
+        """Over draws of allocations and of their layers' errors, as the model has it."""
+        generator, errors, told = np.random.default_rng(0), 0.0, 0.0
+        for seed in range(60):
+            settings = generator.integers(0, 2, (8, 12))
+            nats = generator.uniform(0.5, 1.5, 12)
+            wrong = generator.normal(0, 0.3, (2, 12))
+            known = {
+                n: {(layer, int(s)): float(nats[layer]) for layer, s in enumerate(row)}
+                for n, row in enumerate(settings)
+            }
+            shares = nats / nats.sum()
+            thetas = np.array([(shares * wrong[row, range(12)]).sum() for row in settings])
+            found = Estimate.of(drawn(thetas.tolist(), 40, seed), known)
+            error = np.array(list(found.mean.values())) - (thetas - thetas.mean())
+            errors, told = errors + (error**2).sum(), told + np.trace(found.covariance)
+        assert errors / told == pytest.approx(1, abs=0.15)
+
     def test_one_image_tells_nothing(self) -> None:
         found = Estimate.of({0: (0.9,), 1: (0.1,)})
         assert found.mean == {0: 0.0, 1: 0.0}
@@ -67,7 +100,7 @@ class TestChoose:
     def test_where_they_differ_the_images_decide(self) -> None:
         kls = drawn([0.0, 0.6, 0.5, 0.7, 0.6], 100, 2)
         against = {0: 0.9, 1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}
-        assert choose(kls, against) == 0
+        assert choose(kls, apart(against)) == 0
 
     @pytest.mark.slow
     def test_where_they_are_alike_the_prediction_decides(self) -> None:
@@ -77,7 +110,7 @@ class TestChoose:
         losses: dict[str, list[float]] = {"known": [], "unknown": []}
         for seed in range(40):
             kls = drawn(thetas, 30, seed)
-            losses["known"].append(thetas[choose(kls, predicted)])
+            losses["known"].append(thetas[choose(kls, apart(predicted))])
             losses["unknown"].append(thetas[choose(kls)])
         assert fmean(losses["known"]) < 0.7 * fmean(losses["unknown"])
 
@@ -89,14 +122,14 @@ class TestChoose:
             thetas = generator.normal(0, 0.2, 12).tolist()
             predicted = {n: float(x) for n, x in enumerate(np.exp(generator.normal(0, 1, 12)))}
             kls = drawn(thetas, 60, seed)
-            losses["known"].append(thetas[choose(kls, predicted)] - min(thetas))
+            losses["known"].append(thetas[choose(kls, apart(predicted))] - min(thetas))
             losses["unknown"].append(thetas[choose(kls)] - min(thetas))
         assert fmean(losses["known"]) < fmean(losses["unknown"]) + 0.02
 
     def test_equals_are_told_apart_by_prediction_then_number(self) -> None:
         kls = {4: (0.5, 0.6), 2: (0.5, 0.6), 3: (0.5, 0.6)}
         assert choose(kls) == 2
-        assert choose(kls, {4: 0.1, 2: 0.2, 3: 0.3}) == 4
+        assert choose(kls, apart({4: 0.1, 2: 0.2, 3: 0.3})) == 4
 
     def test_one_that_stopped_is_not_taken(self) -> None:
         assert choose({0: (0.1,), 1: (0.5, 0.6), 2: (0.7, 0.9)}) == 1
@@ -114,7 +147,7 @@ class TestChoose:
         seen = {n: int(generator.choice([12, 24])) for n in range(1, count)}
         kls = drawn(thetas, 24, seed, seen)
         predicted = dict(enumerate(np.exp(5 * generator.normal(size=count)).tolist()))
-        winner = kls[choose(kls, predicted)]
+        winner = kls[choose(kls, apart(predicted))]
         for other in kls.values():
             less = [a - b for a, b in zip(other, winner, strict=False)]
             assert interval(less).high >= 0
@@ -123,9 +156,9 @@ class TestChoose:
         kls = drawn([0.0, 0.05, 0.1, 0.1], 30, 5)
         predicted = {0: 0.3, 1: 0.2, 2: 0.1, 3: 0.4}
         turned = dict(reversed(kls.items()))
-        assert choose(kls, predicted) == choose(turned, predicted)
-        expected = Estimate.of(kls, predicted).mean
-        assert Estimate.of(turned, predicted).mean == pytest.approx(expected)
+        assert choose(kls, apart(predicted)) == choose(turned, apart(predicted))
+        expected = Estimate.of(kls, apart(predicted)).mean
+        assert Estimate.of(turned, apart(predicted)).mean == pytest.approx(expected)
 
 
 class TestInDoubt:

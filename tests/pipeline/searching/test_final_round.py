@@ -141,7 +141,9 @@ class TestRounds:
     @pytest.fixture
     def preparation(self) -> Preparation:
         mock = Mock(spec=Preparation, budget=BUDGET, model=None, task=None, limits=None)
-        mock.predict = lambda allocation: 1.0 / allocation["fc"].num_groups
+        mock.sensitivities_of = lambda allocation: {
+            ("fc", allocation["fc"]): 1.0 / allocation["fc"].num_groups
+        }
         return mock
 
     @pytest.fixture

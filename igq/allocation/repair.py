@@ -1,7 +1,6 @@
 """Allocations brought within limits by small changes, drawn at random, or swapped."""
 
 from collections.abc import Mapping
-from functools import cache
 
 import numpy as np
 from jaxtyping import Float
@@ -40,19 +39,28 @@ def repair(
     place = {name: known.index(allocation[name]) for name, known in settings.items()}
     free = list(settings)[first:]
     room = limits.room(allocation)
-    lower = cache(lambda name, index, limit: _lower(costs[name], index, limit))
-    while (room < 0).any():
-        limit = int((room < 0).argmax())
-        found = ((name, lower(name, index, limit)) for name, index in place.items())
-        below = {name: index for name, index in found if index is not None}
-        name = str(generator.choice([n for n in free if n in below] or list(below)))
+    below: dict[str, int] = {}
+    limit = -1
+    while (over := room < 0).any():
+        if limit != over.argmax():
+            limit = int(over.argmax())
+            found = {n: _lower(costs[n], index, limit) for n, index in place.items()}
+            below = {n: index for n, index in found.items() if index is not None}
+        names = [n for n in free if n in below] or list(below)
+        name = names[generator.integers(len(names))]
         room += costs[name][place[name]] - costs[name][below[name]]
         place[name] = below[name]
+        lower = _lower(costs[name], place[name], limit)
+        if lower is None:
+            del below[name]
+        else:
+            below[name] = lower
     for name in generator.permutation(free):
-        steps = costs[name][place[name] + 1 :] - costs[name][place[name]]
-        if (fits := (steps <= room).all(axis=1)).any():
-            room -= steps[fits.argmax()]
-            place[name] += 1 + int(fits.argmax())
+        more = costs[name][place[name] + 1 :]
+        fits = np.flatnonzero((more - costs[name][place[name]] <= room).all(axis=1))
+        if len(fits):
+            room -= more[fits[0]] - costs[name][place[name]]
+            place[name] += 1 + int(fits[0])
     return Allocation.of({name: settings[name][index] for name, index in place.items()})
 
 

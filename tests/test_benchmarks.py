@@ -13,6 +13,7 @@ SMALL = "--model digits --images 8 --groups 2 --bits 4"
 COMMANDS = {
     "calibration": SMALL,
     "candidate_cost": "--models digits --images 8 --batch 8 --groups 2 --rounds 2",
+    "changing_pool": "--trials 8 --seeds 1",
     "corrected_weights": SMALL,
     "correction_steps": f"{SMALL} --seeds 0 1 --steps 0 2",
     "decided": "--space demo --trials 10",
@@ -48,7 +49,15 @@ def test_every_benchmark_is_tried() -> None:
     assert files - PARTS == set(COMMANDS)
 
 
-LONG = {"exhaustive", "neighbours", "phases", "search_images", "tracking_share", "workers"}
+LONG = {
+    "changing_pool",
+    "exhaustive",
+    "neighbours",
+    "phases",
+    "search_images",
+    "tracking_share",
+    "workers",
+}
 
 
 def marked(name: str) -> pytest.MarkDecorator:

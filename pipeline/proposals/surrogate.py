@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.linalg import solve_triangular
 
 from igq.allocation import Generator
 
@@ -84,10 +85,12 @@ def learn(
         # the prior's covariance is 1 / shrinkage on the diagonal, and SHARED everywhere
         spread = 1 + shrinkage * SHARED * layers
         prior = shrinkage * np.eye(layers) - shrinkage**2 * SHARED / spread
-        root = np.linalg.inv(np.linalg.cholesky(gram + prior)).T
-        mean = root @ (root.T @ moment)
-        noise = max((total - moment @ mean) / (trials - 1), TINY)
+        lower = np.linalg.cholesky(gram + prior)
+        explained = (solve_triangular(lower, moment, lower=True) ** 2).sum()
+        noise = max((total - explained) / (trials - 1), TINY)
         unlikely = np.log(spread) - layers * np.log(shrinkage) + (trials - 1) * np.log(noise)
-        fits.append((unlikely - 2 * np.log(np.diag(root)).sum(), mean, root * noise**0.5))
-    _, mean, root = min(fits, key=lambda fit: fit[0])
+        fits.append((unlikely + 2 * np.log(np.diag(lower)).sum(), lower))
+    root = np.linalg.inv(min(fits, key=lambda fit: fit[0])[1]).T
+    mean = root @ (root.T @ moment)
+    root *= max((total - moment @ mean) / (trials - 1), TINY) ** 0.5
     return Effects(mean / scale, root / scale)

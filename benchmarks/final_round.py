@@ -2,7 +2,8 @@
 
     python -m benchmarks.final_round --space demo --seeds 8 --out studies/final-round
 
-Each seed's search is run, or read from --out, and every finalist is measured on every final image
+benchmarks/finalists/ has what was measured on real weights, to be given as --out. Each seed's
+search is run, or read from --out, and every finalist is measured on every final image
 and on the validation images. Each rule then plays its round from these numbers. Its regret is the
 KL of its winner less that of the best finalist, both on the validation images. As one such split
 of the images is mostly luck, the rules also play on random splits of all of them (--splits).

@@ -5,7 +5,9 @@
 One worker is this process, as for `igq search --workers 1`; several are Ray's. Weights and images
 are random, and a trial is one message. The first quarter of the trials, in which workers start, is
 left out. The driver's process computes proposals, the pruner and the journal, which are ours, and
-Ray Tune; with one worker the trials as well.
+Ray Tune; with one worker the trials as well. The search's own proposals share layers with earlier
+ones, by which trials are shorter, and are others in each run: --drawn has the same random ones for
+any number of workers, so that their times can be compared.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import torch
 import igq
 from benchmarks.phases import drawn
 from benchmarks.real import machine
-from benchmarks.scaling import proposals_of
+from benchmarks.scaling import Drawn, proposals_of
 from igq import Observation, Options
 from igq.costs import bops_table
 from igq.evaluation import log_probabilities
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[400, 24], help="of each model")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--drawn", action="store_true", help="the same random trials for all")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{options.images} images; {machine()}; ms a trial")
@@ -84,7 +87,7 @@ def main() -> None:
     print("|---" * 7 + "|", flush=True)
     for name, trials in zip(options.models, options.trials, strict=True):
         task = task_of(name, options.images)
-        clock = {w: measured(task, name, trials, w) for w in options.workers}
+        clock = {w: measured(task, name, trials, w, options.drawn) for w in options.workers}
         for workers in set(clock) - {1} if 1 in clock else ():
             print(f"{name}: {clock[1] / clock[workers]:.2f} times as fast by {workers} workers")
 
@@ -98,13 +101,15 @@ def task_of(name: str, count: int) -> Task:
     return Task(model, weights, candidates, images, reference, count)
 
 
-def measured(task: Task, name: str, trials: int, workers: int) -> float:
+def measured(task: Task, name: str, trials: int, workers: int, at_random: bool) -> float:
     """Print the row of trials by so many workers; return the milliseconds of each by the clock."""
     options = Options((4,), (4,), NUM_GROUPS)
     limits = bops_table(task.candidates.layers, igq.Scheme.PAPER, options).limit(uniform=4)
     cluster: Cluster = InProcess() if workers == 1 else RayCluster(workers=workers)
     with tempfile.TemporaryDirectory(prefix="igq-") as folder:
         proposals = proposals_of(Path(folder), limits)
+        if at_random:
+            proposals._study.sampler = Drawn(limits)
         plan = Plan(trials, len(task.images), limits.budget)
         watched = Watched(Driver(proposals, InMemoryTracker(), plan))
         cluster.run(task, watched)

@@ -1,6 +1,7 @@
 """Placement: how many workers the machines of a cluster have room for, and how much each takes."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class WorkerMemory:
 
     def room(self, memory: Number, most: int) -> int:
         """Return how many workers fit into so many bytes, at most `most`."""
-        return max((n for n in range(1, most + 1) if self.of(n) <= memory), default=0)
+        return bisect_right(range(1, most + 1), memory, key=self.of)
 
 
 NO_MEMORY = WorkerMemory()
@@ -195,10 +196,10 @@ def _equal(machines: Sequence[Machine], workers: int, gpus: Number, memory: Work
     shares = [Share(cpus, gpus, memory) for cpus in sorted(options, reverse=True)]
     if not shares:
         raise ClusterError(f"a cluster must have CPUs for {workers} workers, but has none.")
-    running = [min(workers, sum(map(share.room, machines))) for share in shares]
-    if max(running) == 0:
+    most = min(workers, sum(map(shares[-1].room, machines)))  # the smaller, the more have room
+    if most == 0:
         raise ClusterError(_holds_none(machines, memory))
-    return shares[running.index(max(running))]
+    return next(share for share in shares if sum(map(share.room, machines)) >= most)
 
 
 def _holds_none(machines: Sequence[Machine], memory: WorkerMemory) -> str:

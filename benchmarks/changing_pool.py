@@ -32,7 +32,7 @@ import pipeline
 import search_spaces
 from benchmarks.final_round import observed
 from benchmarks.real import machine
-from benchmarks.search_images import RANKED
+from benchmarks.search_images import RANKED, shown
 from igq import Observation
 from igq.evaluation import log_probabilities
 from pipeline.cluster.feed import ProposalFeed
@@ -40,7 +40,6 @@ from pipeline.commands.machine.cache import shared_folder
 from pipeline.evaluation.objective import Objective
 from pipeline.evaluation.task import Task
 from pipeline.files import read_json, write_json
-from pipeline.intervals import interval
 from pipeline.preparation.prepare import Preparation, prepare
 from pipeline.preparation.purposes import FINAL, VALIDATION
 from pipeline.preparation.study import Study
@@ -310,7 +309,7 @@ def main() -> None:
     print("\n| difference | rank correlation | best | winner |\n|---|---|---|---|")
     for arm, other in PAIRS:
         less = [
-            _shown([getattr(each[arm], key) - getattr(each[other], key) for each in found], "+.3f")
+            shown([getattr(each[arm], key) - getattr(each[other], key) for each in found], "+.3f")
             for key in ("correlation", "best", "winner")
         ]
         print(f"| {arm} less {other} | {' | '.join(less)} |")
@@ -322,14 +321,7 @@ def _mean(found: list[Outcome]) -> str:
         for key in ("trials", "complete", "passes", "final_passes")
     ]
     keys = ("correlation", "best", "winner")
-    return " | ".join([*counts, *(_shown([getattr(one, k) for one in found]) for k in keys)])
-
-
-def _shown(values: list[float], how: str = ".3f") -> str:
-    if len(values) == 1:
-        return f"{fmean(values):{how}}"
-    over = interval(values)
-    return f"{over.mean:{how}} ± {over.high - over.mean:.3f}"
+    return " | ".join([*counts, *(shown([getattr(one, k) for one in found]) for k in keys)])
 
 
 if __name__ == "__main__":

@@ -94,7 +94,6 @@ def each_its_own_error(table: Table) -> Played:
 
 
 def _raced(table: Table, known: Sequence[Sensitivities]) -> Played:
-
     def look(numbers: Sequence[int], start: int, end: int) -> Mapping[int, Sequence[float]]:
         return {number: table.kls[number, start:end].tolist() for number in numbers}
 

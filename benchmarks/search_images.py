@@ -97,17 +97,18 @@ def main() -> None:
             )
             found.append(outcome(request))
         means = [
-            _shown([getattr(one, name) for one in found])
+            shown([getattr(one, name) for one in found])
             for name in ("correlation", "best", "winner")
         ]
         print(f"| {images} | {trials} | {' | '.join(means)} |", flush=True)
 
 
-def _shown(values: list[float]) -> str:
+def shown(values: list[float], how: str = ".3f") -> str:
+    """Return the mean of values and its 95 % interval; a single value without one."""
     if len(values) == 1:
-        return f"{fmean(values):.3f}"
+        return f"{fmean(values):{how}}"
     over = interval(values)
-    return f"{over.mean:.3f} ± {over.high - over.mean:.3f}"
+    return f"{over.mean:{how}} ± {over.high - over.mean:.3f}"
 
 
 if __name__ == "__main__":

@@ -77,15 +77,17 @@ class History:
         self._read = 0
         self._rows = _Rows.of(0, len(encoding.settings), 0)
         self._tried: set[Key] = set()
+        self._noted: set[int] = set()  # the trials whose allocation is among those tried
 
     def update(self, study: optuna.Study) -> None:
         """Read the trials that have ended since."""
-        trials = study.get_trials(deepcopy=False)
+        trials, layers = study.get_trials(deepcopy=False), len(self._encoding.settings)
         unread = [*self._open, *range(self._read, len(trials))]
         self._read, self._open = len(trials), []
         for trial in (trials[number] for number in unread):
-            if len(trial.params) == len(self._encoding.settings):
+            if trial.number not in self._noted and len(trial.params) == layers:
                 self._tried.add(self._encoding.places(trial.params))
+                self._noted.add(trial.number)
             if not trial.state.is_finished():
                 self._open.append(trial.number)
             elif kls := noted_of(trial).get("kls"):

@@ -4,10 +4,13 @@ SciPy's test takes a millisecond for eight numbers, at each report of each trial
 answers, and each is computed once.
 """
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain
+from math import copysign, isfinite
 from typing import cast
 
-import numpy as np
 import optuna
 from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.study import StudyDirection
@@ -55,22 +58,34 @@ class RankedPruner(WilcoxonPruner):
         seen = trial.intermediate_values
         if len(seen) < 2 or not seen.keys() <= best.keys():
             return super().prune(cast("optuna.Study", study), trial)
-        values = np.array(list(seen.values())), np.array(list(best.values()))
-        if not all(np.isfinite(some).all() for some in values):
+        if not all(map(isfinite, chain(seen.values(), best.values()))):
             return super().prune(cast("optuna.Study", study), trial)
-        if sum(values[1]) / len(best) >= sum(values[0]) / len(seen):
+        if sum(best.values()) / len(best) >= sum(seen.values()) / len(seen):
             return False  # worse by rank, but not by mean
-        differences = np.array([seen[step] - best[step] for step in sorted(seen)])
-        _, inverse, counts = np.unique(abs(differences), return_inverse=True, return_counts=True)
-        ranks = (counts.cumsum() - (counts - 1) / 2)[inverse]  # equals share their mean rank
-        signed = np.sign(differences) * ranks
-        return p_worse(tuple(sorted(signed.tolist()))) < P_THRESHOLD
+        differences = [value - best[step] for step, value in seen.items()]
+        return p_worse(signed_ranks(differences)) < P_THRESHOLD
+
+
+def signed_ranks(differences: Sequence[float]) -> tuple[float, ...]:
+    """Return the ranks of differences by size, each with its sign, in order.
+
+    Equals share their mean rank.
+
+    >>> signed_ranks([0.3, -0.1, 0.0, 0.1])
+    (-2.5, 0.0, 2.5, 4.0)
+    """
+    sizes = sorted(map(abs, differences))
+
+    def rank(size: float) -> float:
+        return (bisect_left(sizes, size) + bisect_right(sizes, size) + 1) / 2
+
+    return tuple(sorted(copysign(rank(abs(some)), some) if some else 0.0 for some in differences))
 
 
 @cache
-def p_worse(signed_ranks: tuple[float, ...]) -> float:
+def p_worse(ranks: tuple[float, ...]) -> float:
     """Return the p-value of Wilcoxon's one-sided test, for which ranks are as good as values."""
-    return float(wilcoxon(signed_ranks, alternative="greater", zero_method="zsplit").pvalue)
+    return float(wilcoxon(ranks, alternative="greater", zero_method="zsplit").pvalue)
 
 
 def pruner_of(schedule: BudgetSchedule) -> BasePruner:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 from igq.allocation import Generator
 
@@ -86,7 +86,7 @@ def learn(
         spread = 1 + shrinkage * SHARED * layers
         prior = shrinkage * np.eye(layers) - shrinkage**2 * SHARED / spread
         lower = np.linalg.cholesky(gram + prior)
-        explained = (solve_triangular(lower, moment, lower=True) ** 2).sum()
+        explained = (dtrtrs(lower.T, moment, trans=1)[0] ** 2).sum()  # lower times it is moment
         noise = max((total - explained) / (trials - 1), TINY)
         unlikely = np.log(spread) - layers * np.log(shrinkage) + (trials - 1) * np.log(noise)
         fits.append((unlikely + 2 * np.log(np.diag(lower)).sum(), lower))

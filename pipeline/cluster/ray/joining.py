@@ -21,7 +21,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from pipeline.cluster.process import own_signals, quiet, short_folder
 from pipeline.errors import ClusterError
-from pipeline.threads import PATIENT
+from pipeline.threads import PATIENT, wait_patiently
 
 CONNECT_SECONDS = 10
 """Seconds within which the machine at a cluster's address must answer (our choice)."""
@@ -89,6 +89,7 @@ def connected(
     connection, mode = Connection(), os.environ.get(AUTH_MODE)
     try:
         if address is None:
+            wait_patiently()  # the processes that Ray starts ahead for workers inherit it
             room = {"object_store_memory": 2 * size + 2**27, "_memory": memory}
             _init("local", include_dashboard=False, _temp_dir=short_folder(), **room)
         else:
@@ -157,10 +158,11 @@ def _init(address: str, **options: Any) -> None:
     said: list[str] = []
     try:
         with own_signals(), quiet(said):
-            if address != "local" and not _open_to_all(address):
-                _take_token(address)
-            patient = {name: os.environ.get(name, value) for name, value in PATIENT.items()}
-            options["runtime_env"] = {"env_vars": patient}  # of workers, before they import torch
+            if address != "local":
+                if not _open_to_all(address):
+                    _take_token(address)
+                patient = {name: os.environ.get(name, value) for name, value in PATIENT.items()}
+                options["runtime_env"] = {"env_vars": patient}  # before workers import torch
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except ClusterError:
         raise

@@ -39,7 +39,7 @@ class ImageSource:
         taken for the model's; None where names tell, or nothing does."""
         self.notes: tuple[str, ...] = ()
         """Facts about the source that the user should be told, a sentence each."""
-        self.files: Sequence[tuple[Path, int]] | None = None
+        self.files: Sequence[tuple[str, int]] | None = None
         """The file and class (or -1) of each place, where each image is a file of its own."""
 
 
@@ -92,15 +92,15 @@ def _folder(name: str, preprocessing: Preprocessing) -> ImageSource:
     classes = class_map(sorted(set(listing.folders) - {""}), preprocessing.labelling)
     labels = [None if classes is None else classes.get(f) for f in listing.folders]
     kept = [
-        (path, -1 if label is None else label)
-        for path, label in zip(listing.files, labels, strict=True)
+        (file, -1 if label is None else label)
+        for file, label in zip(listing.files, labels, strict=True)
         if classes is None or label is not None
     ]
     source = _of_files(name, kept, preprocessing)
     source.labelled = classes is not None
     source.classes = by_order(classes, preprocessing.labelling)
     said = left_out(listing.folders, classes, preprocessing.labelling)
-    source.notes = (*listing.passed_over, *said, *_transparent([path for path, _ in kept]))
+    source.notes = (*listing.passed_over, *said, *_transparent(kept))
     return source
 
 
@@ -109,31 +109,32 @@ def _labelled(name: str, labels: Labels, preprocessing: Preprocessing) -> ImageS
     if not labels.images:
         raise DataError(f"`images` must hold images, but {labels.file} lists none.")
     classes = labels.classes(preprocessing.labelling)
-    kept = [(path, classes[name]) for path, name in zip(labels.images, labels.names, strict=True)]
+    files = map(str, labels.images)
+    kept = [(file, classes[name]) for file, name in zip(files, labels.names, strict=True)]
     source = _of_files(name, kept, preprocessing)
     source.classes = by_order(classes, preprocessing.labelling)
-    source.notes = tuple(_transparent(labels.images))
+    source.notes = tuple(_transparent(kept))
     return source
 
 
 def _of_files(
-    name: str, files: Sequence[tuple[Path, int]], preprocessing: Preprocessing
+    name: str, files: Sequence[tuple[str, int]], preprocessing: Preprocessing
 ) -> ImageSource:
     transform = preprocessing.transform()
 
     def read(index: int) -> tuple[Tensor, int]:
-        path, label = files[index]
-        with naming(path):
-            return transform(read_image(path)), label
+        file, label = files[index]
+        with naming(file):
+            return transform(read_image(Path(file))), label
 
     source = ImageSource(name, read, len(files))
     source.files = files
     return source
 
 
-def _transparent(files: Sequence[Path]) -> Iterator[str]:
+def _transparent(files: Sequence[tuple[str, int]]) -> Iterator[str]:
     """Say where an image has transparent pixels; a few are looked at."""
-    for path in files[:: max(1, len(files) // PROBED)]:
+    for path in (Path(file) for file, _ in files[:: max(1, len(files) // PROBED)]):
         try:
             seen = has_alpha(read_image(path))
         except Exception:  # whoever reads it says so

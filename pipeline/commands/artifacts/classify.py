@@ -66,5 +66,5 @@ def image_files(given: Sequence[str | Path]) -> list[Path]:
         if found is not None and not found.files:
             said = " ".join(found.passed_over)
             raise DataError(f"a folder must hold images, but {path} has none. {said}".rstrip())
-        files += [path] if found is None else found.files
+        files += [path] if found is None else map(Path, found.files)
     return files

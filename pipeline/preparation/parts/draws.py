@@ -87,9 +87,9 @@ def _state(source: ImageSource, drawn: Collection[int], seed: int) -> str:
     order, content = shuffled(source, seed).tolist(), hashlib.sha256()
     until = max((at for at, place in enumerate(order) if place in drawn), default=-1)
     for place in order[: until + 1]:
-        path, label = source.files[place]
-        seen = path.stat()
-        line = f"{path.absolute()} {label} {seen.st_size} {seen.st_mtime_ns}\n"
+        file, label = source.files[place]
+        seen = os.stat(file)
+        line = f"{Path(file).absolute()} {label} {seen.st_size} {seen.st_mtime_ns}\n"
         content.update(line.encode(errors="surrogateescape"))
     return content.hexdigest()
 

@@ -67,7 +67,7 @@ class TestListing:
     def test_files_come_in_natural_order(self, tmp_path: Path) -> None:
         for name in ("10.png", "9.png", "a2.png", "A10.png"):
             save(tmp_path / name)
-        names = [path.name for path in list_images(tmp_path).files]
+        names = [Path(file).name for file in list_images(tmp_path).files]
         assert names == ["9.png", "10.png", "a2.png", "A10.png"]
 
     def test_formats_that_run_another_program_are_not_read(self) -> None:

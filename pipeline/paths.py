@@ -13,6 +13,8 @@ DIGITS = "digits"
 """The source of scikit-learn's digits."""
 LABELS = (".csv", ".json")
 """The endings of files of labels."""
+STREAMS = {"wds": "WebDataset", "hfids": "Hugging Face's streams", "tfds": "TensorFlow Datasets"}
+"""Prefix of a name -> datasets that timm reads from their begin to their end only."""
 
 
 def check_new(out: Path) -> None:
@@ -60,7 +62,7 @@ def check_source(name: str | None) -> None:
     """Refuse a source of images that is none; None stands for another's.
 
     Raises:
-        DataError: it is neither a folder nor a dataset by name.
+        DataError: it is neither a folder nor a dataset by name, or can only be read as a stream.
 
     >>> check_source("digits")
     """
@@ -72,6 +74,12 @@ def check_source(name: str | None) -> None:
             "`images` must be a folder, a CSV or JSON file of labels, `digits`, or NAME:ROOT as "
             f"timm.data.create_dataset takes them (torch/cifar10:/data), but got {name!r}, which "
             "is none."
+        )
+    if (stream := STREAMS.get(dataset.partition("/")[0])) is not None:
+        raise DataError(
+            f"`images` must be readable in any order, as they are drawn at random, but got {name}: "
+            f"timm reads {stream} as a stream. Unpack it into a folder of class folders; data sets "
+            "of Hugging Face that are on this machine are read as hfds/PATH:CACHE."
         )
 
 

@@ -150,6 +150,8 @@ def _dataset(name: str, dataset: str, root: str, preprocessing: Preprocessing) -
         size = len(opened)
     except (AssertionError, OSError, RuntimeError, TypeError, ValueError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, ModuleNotFoundError):
+            reason = f"it needs a package that is not installed (pip install {error.name})"
         raise DataError(
             f"`images` must hold images that timm can list, got {name}: {reason}"
         ) from error

@@ -1,7 +1,9 @@
 """Where images come from, which label they get, and that no image serves two purposes."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +285,37 @@ class TestRefusals:
     ) -> None:
         with pytest.raises(DataError, match=r"^`images` must hold images that timm can list, got "):
             open_source(name.format(tmp_path), preprocessing)
+
+    @pytest.mark.parametrize("name", ["wds/mine:{}", "hfids/mine:{}", "tfds/mine:{}"])
+    def test_a_dataset_that_is_a_stream_is_refused(
+        self, name: str, tmp_path: Path, preprocessing: Preprocessing
+    ) -> None:
+        with pytest.raises(DataError, match=r"^`images` must be readable in any order.* a stream"):
+            open_source(name.format(tmp_path), preprocessing)
+
+    @pytest.mark.skipif(find_spec("datasets") is not None, reason="`datasets` is installed")
+    def test_a_package_that_is_wanted_is_named(
+        self, tmp_path: Path, preprocessing: Preprocessing
+    ) -> None:
+        with pytest.raises(DataError, match=r"not installed \(pip install datasets\)$"):
+            open_source(f"hfds/mine:{tmp_path}", preprocessing)
+
+    @pytest.mark.skipif(find_spec("datasets") is None, reason="`datasets` is not installed")
+    def test_a_dataset_of_hugging_face_is_read_in_any_order(
+        self, tmp_path: Path, preprocessing: Preprocessing
+    ) -> None:
+        datasets = importlib.import_module("datasets")
+        for shade in (10, 200):
+            pixels = np.full((8, 8), shade, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{shade}.png")
+        files = [str(tmp_path / "10.png"), str(tmp_path / "200.png")]
+        kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("0123456789"))}
+        made = datasets.Dataset.from_dict(
+            {"image": files, "label": ["7", "3"]}, features=datasets.Features(kinds)
+        )
+        (tmp_path / "mine").mkdir()
+        made.to_parquet(tmp_path / "mine" / "validation.parquet")
+        source = open_source(f"hfds/{tmp_path}/mine:{tmp_path}/cache", preprocessing)
+        (bright, one), (dark, other) = source.read(1), source.read(0)
+        assert bright.mean() > dark.mean()
+        assert (source.size, one, other) == (2, 3, 7)

@@ -17,6 +17,10 @@ them each is only made with fewer results known (our choice)."""
 KNOWN = 4
 """Trials that must have ended for each one in a batch, were all workers to have as many: a proposal
 then knows at least four fifths of those before it (our choice)."""
+TUNE_SECONDS = 0.01
+"""Seconds of the driver's processor that Tune takes for a batch (report 0052)."""
+TUNE_SHARE = 0.1
+"""Most of the driver's processor that Tune is to take for all workers' batches (our choice)."""
 RECENT = 9
 """The trials whose seconds tell those of the next ones (our choice)."""
 
@@ -57,7 +61,8 @@ class Pace:
     def batch(self, left: int, workers: int) -> int:
         """Return how many of the proposals that are left a worker is given at once.
 
-        As many as end within a message, but no more than its share of a quarter of those that have
+        As many as end within a message, or within the time in which Tune serves all workers with a
+        small share of the driver, but no more than its share of a quarter of those that have
         ended, as proposals of one batch do not know one another's results; nor of those left, so
         that no worker has many at the end while others have none: guided self-scheduling
         (Polychronopoulos and Kuck, IEEE Trans. Computers C-36, 1987). A worker that is alone is
@@ -65,6 +70,7 @@ class Pace:
         """
         if workers == 1:
             return 1
+        seconds = max(MESSAGE_SECONDS, workers * TUNE_SECONDS / TUNE_SHARE)
         most = min(MOST, self.ended // (KNOWN * workers), left // workers)
         sizes = range(2, most + 1)
-        return max((n for n in sizes if n * median(self.seconds) < MESSAGE_SECONDS), default=1)
+        return max((n for n in sizes if n * median(self.seconds) < seconds), default=1)

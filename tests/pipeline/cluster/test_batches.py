@@ -37,6 +37,17 @@ def test_a_batch_ends_within_a_message(seconds: float, size: int) -> None:
     assert size == 1 or size * seconds < MESSAGE_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("workers", "seconds", "size"),
+    [(5, 0.24, 2), (5, 0.5, 1), (32, 0.5, 6), (64, 0.5, 12), (64, 5.0, 1), (200, 0.5, 12)],
+)
+def test_many_workers_are_not_served_more_often_than_tune_can(
+    workers: int, seconds: float, size: int
+) -> None:
+    """Of 200 workers' batches 10,000 trials hold a quarter with 12 trials in each."""
+    assert Pace(10_000, (seconds,)).batch(left=10_000, workers=workers) == size
+
+
 def test_the_last_trials_are_shared_by_all_workers() -> None:
     left, sizes = 40, list[int]()
     while left > 0:

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pipeline.data.sources import ImageSource
 from pipeline.errors import DataError
 
 UNIT = 8
-"""Images that a worker reads at once (our choice)."""
+"""Images that a worker reads at once where a whole batch takes too much memory (our choice)."""
 MEMORY = 2**27
 """Bytes of images that are read ahead, and those of a block for several models (our choice)."""
 WORTH_WORKERS = 2**26
@@ -83,19 +84,20 @@ class Stream:
         Raises:
             DataError: an image cannot be read, or a process that reads was killed.
         """
-        return regrouped(_bundled(self.units(), batch_size, memory), batch_size)
+        units = self.units(batch_size if self._holds(batch_size) else UNIT)
+        return regrouped(_bundled(units, batch_size, memory), batch_size)
 
-    def units(self) -> Iterator[Block]:
-        """Yield all images as they are read, a few at a time.
+    def units(self, size: int = UNIT) -> Iterator[Block]:
+        """Yield all images as they are read, `size` at a time.
 
         Raises:
             DataError: an image cannot be read, or a process that reads was killed.
         """
         if not self.places:
             return
-        workers, ahead = self._workers_and_units_ahead()
+        workers, ahead = self._workers_and_units_ahead(size)
         loader: DataLoader[Any] = DataLoader(
-            _Units(self.source, self.places),
+            _Units(self.source, self.places, size),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=ahead if workers else None,
@@ -108,18 +110,31 @@ class Stream:
                 raise unit
             yield unit
 
-    def _workers_and_units_ahead(self) -> tuple[int, int]:
+    def _holds(self, size: int) -> bool:
+        """Return whether as many workers have memory for units of `size` images as for small ones.
+
+        A batch that is read as one unit is not joined of several.
+        """
+        if size <= UNIT:
+            return False
+        return self._workers_and_units_ahead(size)[0] == self._workers_and_units_ahead(UNIT)[0]
+
+    def _workers_and_units_ahead(self, size: int) -> tuple[int, int]:
         """Return how many processes read, and how many units each of them may be ahead."""
-        each = UNIT * self.source.read(self.places[0])[0].nbytes
+        each = size * self._image_bytes
         wanted = self.workers
         if wanted is None:
-            enough = len(self.places) * each > WORTH_WORKERS * UNIT
+            enough = len(self.places) * self._image_bytes > WORTH_WORKERS
             wanted = min(_cores(), MOST_WORKERS) if enough else 0
         memory = min(MEMORY, shutil.disk_usage(SHARED).free // 2) if SHARED.is_dir() else 0
-        workers = min(wanted, memory // (2 * each))
+        workers = min(wanted, memory // max(1, 2 * each))
         if "fork" not in multiprocessing.get_all_start_methods():
             workers = 0  # an opened dataset cannot be sent to a new process
-        return workers, max(2, memory // (max(1, workers) * each))
+        return workers, max(2, memory // max(1, max(1, workers) * each))
+
+    @cached_property
+    def _image_bytes(self) -> int:
+        return self.source.read(self.places[0])[0].nbytes if self.places else 0
 
 
 class Fingerprint:
@@ -171,12 +186,13 @@ class _Units(Dataset[Any]):
 
     source: ImageSource
     places: Sequence[int] = field(repr=False)
+    size: int
 
     def __len__(self) -> int:
-        return -(-len(self.places) // UNIT)
+        return -(-len(self.places) // self.size)
 
     def __getitem__(self, number: int) -> "Block | DataError":
-        places = self.places[number * UNIT : (number + 1) * UNIT]
+        places = self.places[number * self.size : (number + 1) * self.size]
         try:
             rows = [self.source.read(int(place)) for place in places]
         except DataError as error:
@@ -198,6 +214,8 @@ def _bundled(units: Iterable[Block], batch_size: int, memory: int) -> Iterator[B
 
 
 def _joined(blocks: Sequence[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
     labels = [block.labels for block in blocks if block.labels is not None]
     values = torch.cat([block.values for block in blocks])
     return Block(values, torch.cat(labels) if len(labels) == len(blocks) else None)

@@ -1,11 +1,14 @@
 """Images that are read when they are needed: the same ones, in the same order, by any readers."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,6 +52,26 @@ def test_every_reader_gives_the_same_images_in_order(workers: int) -> None:
     labels = [block.labels for block in blocks]
     assert all(found is not None for found in labels)
     assert torch.cat([f for f in labels if f is not None]).tolist() == [10 * i for i in chosen]
+
+
+@pytest.mark.parametrize(("free", "units"), [(2**26, [32, 9]), (2**11, [8] * 5 + [1])])
+def test_workers_read_whole_batches_where_memory_holds_them(
+    free: int, units: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    one_unit = Stream.units
+
+    def noted(stream: Stream, size: int) -> Iterator[Block]:
+        for unit in one_unit(stream, size):
+            read.append(len(unit))
+            yield unit
+
+    monkeypatch.setattr(Stream, "units", noted)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    blocks = list(Stream(numbered(41), range(41), workers=2).blocks(32))
+    assert read == units
+    assert [len(block) for block in blocks] == [32, 9]
+    assert places(blocks) == list(range(41))
 
 
 def test_images_without_labels_have_none() -> None:

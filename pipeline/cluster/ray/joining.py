@@ -17,6 +17,7 @@ from ray._private import worker
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,  # as `ray start` does when it joins a cluster
 )
+from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from pipeline.cluster.process import own_signals, quiet, short_folder
@@ -30,8 +31,13 @@ ANSWER_SECONDS = 90
 LEAVE_SECONDS = 30.0
 """The time to leave a cluster whose head is gone: Ray ends the process after a minute."""
 NO_TOKEN = (
-    "it wants a token that this process does not have. Copy the head's ~/.ray/auth_token to the "
-    "same place here."
+    "it is none, or it wants a token that this process does not have. Copy the head's "
+    "~/.ray/auth_token to the same place here."
+)
+WRONG_TOKEN = (
+    "it is none, or it does not take the token of this process (of RAY_AUTH_TOKEN, "
+    "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token). Copy the head's ~/.ray/auth_token to the same "
+    "place here."
 )
 _TOKEN = re.compile("authenticat|auth token|token auth|AUTH_TOKEN", re.IGNORECASE)
 RULE = "`cluster` must be the address of a running Ray cluster"
@@ -93,9 +99,9 @@ def connected(
             room = {"object_store_memory": 2 * size + 2**27, "_memory": memory}
             _init("local", include_dashboard=False, _temp_dir=short_folder(), **room)
         else:
-            if address != "auto":
-                _check_answers(address)
-            _init(address)
+            found = _found(address)
+            _check_answers(found, address if address == found else f"{address}, which is {found}")
+            _init(found)
         yield connection
     finally:
         ray.shutdown()
@@ -137,17 +143,22 @@ def check_head() -> None:
         ) from error
 
 
-@cache
 def _open_to_all(address: str) -> bool:
-    """Return whether a cluster answers without a token; asked once in a process.
+    """Return whether a cluster answers without a token.
 
     With a token such a cluster is joined, but takes the driver for dead: it cannot call it back,
     and every trial is lost.
     """
+    return _answers(address, "disabled")
+
+
+@cache
+def _answers(address: str, mode: str) -> bool:
+    """Return whether a cluster answers with or without a token; asked once in a process."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    open_mode = os.environ | {AUTH_MODE: "disabled"}
+    environment = os.environ | {AUTH_MODE: mode}
     try:
-        run = subprocess.run(command, env=open_mode, capture_output=True, timeout=ANSWER_SECONDS)
+        run = subprocess.run(command, env=environment, capture_output=True, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return run.returncode == 0
@@ -171,12 +182,12 @@ def _init(address: str, **options: Any) -> None:
         if address == "local":
             raise ClusterError(f"{STARTS}, but it did not: {reason}") from error
         if _TOKEN.search(f"{reason} {''.join(said)}"):
-            reason = NO_TOKEN
+            reason = WRONG_TOKEN
         raise ClusterError(f"{RULE}, but got {address}: {reason}") from error
 
 
 def _take_token(address: str) -> None:
-    """Have Ray send this process's token, or say that there is none: Ray itself waits for minutes.
+    """Have Ray send this process's token, or say what is wrong: Ray itself waits for minutes.
 
     Raises:
         ClusterError: the cluster is closed to this process.
@@ -184,14 +195,33 @@ def _take_token(address: str) -> None:
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
         raise ClusterError(f"{RULE}, but got {address}: {NO_TOKEN}")
+    if not _answers(address, "token"):
+        raise ClusterError(f"{RULE}, but got {address}: {WRONG_TOKEN}")
 
 
-def _check_answers(address: str) -> None:
+def _found(address: str) -> str:
+    """Return the address that `auto` stands for: RAY_ADDRESS, or the last cluster started here.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    if address != "auto":
+        return address
+    try:
+        return canonicalize_bootstrap_address_or_die(address)
+    except ConnectionError as error:
+        raise ClusterError(
+            f"{RULE}, but got auto, and none runs on this machine: start one with `ray start "
+            "--head`, or give HOST:PORT of another's head."
+        ) from error
+
+
+def _check_answers(address: str, given: str) -> None:
     """Check that something listens at the address: Ray itself would take minutes to give up."""
     if address.startswith("ray://"):
-        raise ClusterError(f"{RULE}, but got {address}: use `ray job submit`.")
+        raise ClusterError(f"{RULE}, but got {given}: use `ray job submit`.")
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except OSError as error:
-        raise ClusterError(f"{RULE}, but got {address}: no answer.") from error
+        raise ClusterError(f"{RULE}, but got {given}: no answer.") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray._private import services
 from ray._private.authentication.authentication_token_setup import _enable_token_auth
 from ray._raylet import AuthenticationTokenLoader, get_authentication_mode
 from ray.exceptions import AuthenticationError
@@ -19,9 +20,9 @@ ADDRESS = "127.0.0.1:9"
 
 @pytest.fixture(autouse=True)
 def _asked_anew() -> Iterator[None]:
-    joining._open_to_all.cache_clear()
+    joining._answers.cache_clear()
     yield
-    joining._open_to_all.cache_clear()
+    joining._answers.cache_clear()
 
 
 @pytest.fixture
@@ -54,6 +55,25 @@ def test_ray_that_does_not_start_in_time_is_told_in_one_line(
     said = "Ray must start on this machine .*less busy.* timed out during startup.$"
     with pytest.raises(ClusterError, match=said), joining.connected(None):
         pass
+
+
+@pytest.mark.parametrize("left_over", [True, False], ids=["a file of a dead one", "no cluster"])
+def test_auto_without_a_cluster_is_told_at_once(
+    left_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray keeps the address of a cluster that was killed, and would wait a quarter of an hour."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    services.find_gcs_addresses.cache_clear()
+    monkeypatch.setattr(services, "_find_address_from_flag", lambda _: set[str]())
+    kept = ADDRESS if left_over else None
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: kept)
+    said = "and none runs on this machine: start one with `ray start"
+    if left_over:
+        said = "which is .*:9: no answer"
+    begun = time.monotonic()
+    with pytest.raises(ClusterError, match=f"but got auto, {said}"), joining.connected("auto"):
+        pass
+    assert time.monotonic() - begun < 2 * joining.CONNECT_SECONDS
 
 
 def test_a_token_is_for_one_cluster_and_an_open_one_may_be_joined_afterwards(

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: the first asks a command to end, the second ends it at once.
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks a command to end, the second ends it at once.
 
-Ray, which the signal may interrupt anywhere, only understands a `KeyboardInterrupt`; so both raise
+Ray, which the signal may interrupt anywhere, only understands a `KeyboardInterrupt`; so all raise
 it, and which of them it was is remembered here.
 """
 
@@ -8,11 +8,17 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 PATIENCE = 8.0
-"""Seconds that a command has to end after SIGTERM: schedulers kill it soon after (our choice)."""
+"""Seconds that a command has to end if it was not Ctrl-C: schedulers kill it soon (our choice)."""
+ALWAYS = {signal.SIGINT, signal.SIGTERM}
+"""Signals that end a command even where they were ignored before, as shells do by `&`."""
+WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
+"""Signals that end a command, and the word for each."""
+if hasattr(signal, "SIGHUP"):  # a terminal that was closed
+    WORDS[signal.SIGHUP] = "Hung up"
 SHOW_CURSOR = "\x1b[?25h"
 """Bars hide it."""
 
@@ -35,7 +41,7 @@ class Stopping:
         if self.asked:
             self.end()
         self._received = signal.Signals(number)
-        if self._received is signal.SIGTERM:
+        if self._received is not signal.SIGINT:
             timer = threading.Timer(PATIENCE, self.end)
             timer.daemon = True
             timer.start()
@@ -44,13 +50,14 @@ class Stopping:
     def end(self) -> None:
         """Say so in a line and end, cleaned up or not: a study is whole on disk at any time.
 
-        The exit code is that of shells: 130 after Ctrl-C, 143 after SIGTERM.
+        The exit code is that of shells: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
         """
         number = self._received or signal.SIGINT
-        word = "Terminated" if number is signal.SIGTERM else "Interrupted"
+        word = WORDS[number]
         line = f"{word}. To go on: {self.to_go_on}" if self.to_go_on else f"{word}."
         shown = SHOW_CURSOR if os.isatty(2) else ""
-        os.write(2, f"{shown}{line}\n".encode())  # another thread may hold Python's own lock
+        with suppress(OSError):  # the terminal may be gone; a thread may hold Python's own lock
+            os.write(2, f"{shown}{line}\n".encode())
         os._exit(128 + number)
 
 
@@ -60,8 +67,9 @@ stopping = Stopping()
 
 @contextmanager
 def catching_signals() -> Iterator[None]:
-    """Have signals end the command in its own way while it runs."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Have signals end the command in its own way while it runs; `nohup` ignores SIGHUP."""
+    handlers = {number: signal.getsignal(number) for number in WORDS}
+    before = {n: h for n, h in handlers.items() if n in ALWAYS or h is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, stopping.receive)
     try:

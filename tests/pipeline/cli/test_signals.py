@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.signals import catching_signals, stopping
+
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = """
 import sys, time
@@ -52,7 +54,11 @@ def working(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("working", [0], indirect=True)
 @pytest.mark.parametrize(
     ("number", "code", "word"),
-    [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
+    [
+        (signal.SIGINT, 130, "Interrupted"),
+        (signal.SIGTERM, 143, "Terminated"),
+        (signal.SIGHUP, 129, "Hung up"),
+    ],
 )
 def test_one_signal_cleans_up_and_says_so_in_a_line(
     working: subprocess.Popen[str], number: signal.Signals, code: int, word: str
@@ -60,6 +66,27 @@ def test_one_signal_cleans_up_and_says_so_in_a_line(
     working.send_signal(number)
     out, err = working.communicate(timeout=10)
     assert (working.returncode, out, err) == (code, "cleaned up\n", f"{word}{LINE}\n")
+
+
+@pytest.mark.parametrize("working", [0], indirect=True)
+def test_a_terminal_that_is_gone_is_no_error(working: subprocess.Popen[str]) -> None:
+    assert working.stderr is not None
+    working.stderr.close()
+    working.stderr = None
+    working.send_signal(signal.SIGHUP)
+    out, _ = working.communicate(timeout=10)
+    assert (working.returncode, out) == (129, "cleaned up\n")
+
+
+def test_nohup_goes_on_after_its_terminal_was_closed() -> None:
+    kept = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catching_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert not stopping.asked
+    finally:
+        signal.signal(signal.SIGHUP, kept)
 
 
 @pytest.mark.parametrize("working", [-1], indirect=True)

@@ -14,7 +14,7 @@ DIGITS = "digits"
 LABELS = (".csv", ".json")
 """The endings of files of labels."""
 STREAMS = {"wds": "WebDataset", "hfids": "Hugging Face's streams", "tfds": "TensorFlow Datasets"}
-"""Prefix of a name -> datasets that timm reads from their begin to their end only."""
+"""Prefix of a name -> datasets that timm reads in their own order only."""
 
 
 def check_new(out: Path) -> None:

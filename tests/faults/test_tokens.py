@@ -24,20 +24,20 @@ def closed(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("token", "said"),
+    ("token", "said", "seconds"),
     [
-        ({}, "it wants a token that this process does not have"),
-        ({"RAY_AUTH_TOKEN": "f" * 32}, "it does not take the token of this process"),
+        ({}, "it wants a token that this process does not have", 30),
+        ({"RAY_AUTH_TOKEN": "f" * 32}, "it does not take the token of this process", 60),
     ],
     ids=["none", "another's"],
 )
 def test_the_error_comes_at_once(
-    token: dict[str, str], said: str, closed: str, tmp_path: Path
+    token: dict[str, str], said: str, seconds: float, closed: str, tmp_path: Path
 ) -> None:
     bare = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
     bare |= THIS_CHECKOUT | {"HOME": str(tmp_path)} | token
     begun = time.monotonic()
     code = CHECK.format(address=closed)
     run = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True)
-    assert time.monotonic() - begun < 60  # mostly the imports of Ray and torch
+    assert time.monotonic() - begun < seconds  # mostly imports of Ray, once more for each question
     assert said in run.stderr.splitlines()[-1]
